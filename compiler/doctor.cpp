@@ -1,0 +1,40 @@
+#include "compiler/doctor.h"
+
+#include <unistd.h>
+
+#include "compiler/build.h"
+#include "compiler/emit.h"
+#include "compiler/lower.h"
+#include "fusebn/parallel.h"
+
+namespace fusebn {
+
+int doctor(std::ostream& out) {
+    bool healthy = true;
+    const auto line = [&](bool ok, const std::string& what, const std::string& found) {
+        out << (ok ? "ok    " : "WRONG ") << what << ": " << found << "\n";
+        healthy &= ok;
+    };
+    out << generator_version() << "\n";
+    out << "      best instruction set here: " << to_string(instruction_set()) << "\n";
+    const auto kilobytes = [](int name) { return std::to_string(sysconf(name) / 1024) + " KB"; };
+    out << "      caches here: L1 " << kilobytes(_SC_LEVEL1_DCACHE_SIZE) << ", L2 " << kilobytes(_SC_LEVEL2_CACHE_SIZE)
+        << ", L3 " << kilobytes(_SC_LEVEL3_CACHE_SIZE) << "\n";
+    out << "      threads here: " << num_threads() << "\n";
+    for (const auto& isa : instruction_set_names) {
+        std::string found = "a kernel compiles";
+        bool ok = true;
+        try {
+            const KernelSpec k{Op::inference, View::planar, DataType::f32, Activation::relu, 2, 3, 64};
+            const Schedule s = default_schedule(k, isa.value);
+            emit_kernel(lower(k, s, isa.value, false), isa.value, "doctor", Emit::object);
+        } catch (const std::exception& e) {
+            ok = false;
+            found = e.what();
+        }
+        line(ok, std::string(isa.name), found);
+    }
+    return healthy ? 0 : 1;
+}
+
+}  // namespace fusebn

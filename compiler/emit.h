@@ -1,0 +1,52 @@
+// LLVM bitcode -> objects and archives: what Halide has no words for.
+//
+//   streaming stores   stores to y become non-temporal where the schedule says so, with the fence that publishing needs
+//   prefetches         of the next channel's x while this one's y is made
+//   private names      everything but a kernel's entries is local to its object; entries are hidden
+//   a checked result   an object's undefined symbols are on an allowed list, or there is no object
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "compiler/lower.h"
+#include "fusebn/types.h"
+
+namespace fusebn {
+
+struct Object {
+    std::string bytes;     // ELF
+    std::string assembly;  // the same code as text, when asked for
+    bool streams = false;  // has a second entry, `<symbol>_unaligned`, without streaming stores
+};
+
+enum class Emit { object, assembly };
+
+// Compiles a lowered kernel for an instruction set; its entry gets the name `symbol`. Throws std::runtime_error.
+Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string& symbol, Emit what);
+
+// A row of the library's table, for emit_table.
+struct TableVariant {
+    InstructionSet isa;
+    std::string schedule, symbol;
+    bool streams;
+};
+struct TableRow {
+    KernelSpec kernel;
+    bool large;
+    std::vector<TableVariant> variants;  // ascending instruction set
+};
+
+// An object that defines `<library>_kernel_table` (kernel_abi.h).
+std::string emit_table(const std::string& library, const std::string& generator, const std::vector<TableRow>& rows);
+
+// A static library, the same bytes for the same members.
+void write_archive(const std::string& path, const std::vector<std::pair<std::string, std::string>>& members);
+
+// A digest of `text`, 32 hexadecimal digits; not for security.
+std::string digest(const std::string& text);
+
+// "22.1.8"
+std::string llvm_version();
+
+}  // namespace fusebn

@@ -1,0 +1,43 @@
+#include "compiler/files.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+
+namespace fusebn {
+
+std::string read_file(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    if (!in) throw std::runtime_error(path + ": cannot be read: " + std::strerror(errno));
+    std::ostringstream text;
+    text << in.rdbuf();
+    if (in.bad() || text.bad()) throw std::runtime_error(path + ": cannot be read: " + std::strerror(errno));
+    return text.str();
+}
+
+std::string temporary_name(const std::string& path) { return path + "." + std::to_string(getpid()) + ".tmp"; }
+
+void write_file(const std::string& path, const std::string& contents) {
+    const std::string temporary = temporary_name(path);
+    {
+        std::ofstream out(temporary, std::ios::binary);
+        out.write(contents.data(), static_cast<std::streamsize>(contents.size()));
+        if (!out.flush()) {
+            const std::string reason = std::strerror(errno);
+            std::remove(temporary.c_str());
+            throw std::runtime_error(path + ": cannot be written: " + reason);
+        }
+    }
+    if (std::rename(temporary.c_str(), path.c_str()) != 0) {
+        const std::string reason = std::strerror(errno);
+        std::remove(temporary.c_str());
+        throw std::runtime_error(path + ": cannot be written: " + reason);
+    }
+}
+
+}  // namespace fusebn

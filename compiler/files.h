@@ -1,0 +1,17 @@
+// Small files, read and written whole.
+#pragma once
+
+#include <string>
+
+namespace fusebn {
+
+// Throws std::runtime_error: the path and the reason.
+std::string read_file(const std::string& path);
+
+// Written beside `path` and renamed, so a reader sees the old contents or the new; throws std::runtime_error.
+void write_file(const std::string& path, const std::string& contents);
+
+// A name beside `path` that no other process uses, for writing before a rename.
+std::string temporary_name(const std::string& path);
+
+}  // namespace fusebn

@@ -1,0 +1,103 @@
+#include "compiler/inspect.h"
+
+#include <filesystem>
+#include <iomanip>
+#include <sstream>
+#include <stdexcept>
+
+#include "compiler/build.h"
+#include "compiler/emit.h"
+#include "compiler/files.h"
+#include "compiler/lower.h"
+
+namespace fusebn {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// "lib/libresnet50_bn.a" -> "lib/resnet50_bn.json"
+std::string manifest_path(const std::string& library) {
+    const fs::path path = library;
+    const std::string stem = path.stem();
+    if (path.extension() == ".json") return library;
+    if (path.extension() == ".a" && stem.rfind("lib", 0) == 0) return path.parent_path() / (stem.substr(3) + ".json");
+    throw std::runtime_error(library + ": expected a library lib<name>.a, with its manifest beside it, or <name>.json");
+}
+
+const ManifestKernel& find_kernel(const Manifest& m, const std::string& name) {
+    const ManifestKernel* found = nullptr;
+    std::string matches;
+    for (const ManifestKernel& k : m.kernels) {
+        const std::string full = kernel_name(k.kernel);
+        if (full == name) return k;
+        if (full.find(name) == std::string::npos) continue;
+        found = matches.empty() ? &k : nullptr;
+        matches += "\n  " + full;
+    }
+    if (found) return *found;
+    if (matches.empty()) {
+        throw std::runtime_error("--kernel: no kernel of " + m.name + " is called \"" + name +
+                                 "\"; `fusebn inspect` without --kernel lists them");
+    }
+    throw std::runtime_error("--kernel: \"" + name + "\" is part of several names; say which:" + matches);
+}
+
+const ManifestVariant& find_variant(const ManifestKernel& k, const std::string& target) {
+    if (target.empty()) return k.variants.back();
+    std::string there;
+    for (const ManifestVariant& v : k.variants) {
+        if (to_string(v.isa) == target) return v;
+        there += (there.empty() ? "" : ", ") + std::string(to_string(v.isa));
+    }
+    throw std::runtime_error("--target: found \"" + target + "\"; " + kernel_name(k.kernel) +
+                             " was built for: " + there);
+}
+
+void list(std::ostream& out, const ManifestKernel& k) {
+    out << kernel_name(k.kernel) << (k.large ? "  (64-bit offsets)" : "") << "\n";
+    for (const ManifestVariant& v : k.variants) {
+        out << "    " << std::left << std::setw(14) << to_string(v.isa) << std::right << std::setw(7) << v.object_bytes
+            << " bytes  " << std::left << std::setw(8) << v.origin << to_text(v.schedule) << "\n";
+    }
+}
+
+}  // namespace
+
+std::string inspect(const InspectOptions& options) {
+    const std::string path = manifest_path(options.library);
+    Manifest m;
+    try {
+        m = manifest_from_json(read_file(path));
+    } catch (const std::exception& e) {
+        throw std::runtime_error(path + ": not a manifest of fusebn: " + e.what());
+    }
+    std::ostringstream out;
+    if (options.kernel.empty()) {
+        if (options.show != InspectOptions::Show::summary) {
+            throw std::runtime_error("--stmt and --asm show one kernel: name it with --kernel");
+        }
+        out << m.name << ": " << m.kernels.size() << " kernels, " << m.library_bytes << " bytes, by " << m.generator
+            << "\ncache model: L1 " << m.caches.l1 / 1024 << " KB, L2 " << m.caches.l2 / 1024 << " KB, L3 "
+            << m.caches.l3 / 1024 << " KB\n\n";
+        for (const ManifestKernel& k : m.kernels) list(out, k);
+        return out.str();
+    }
+    const ManifestKernel& k = find_kernel(m, options.kernel);
+    const ManifestVariant& v = find_variant(k, options.target);
+    if (options.show == InspectOptions::Show::summary) {
+        list(out, k);
+        return out.str();
+    }
+    // The code is made again from the manifest's row, by the very functions that built the library.
+    if (m.generator != generator_version()) {
+        throw std::runtime_error(m.name + " was built by " + m.generator + "; this is " + generator_version() +
+                                 ": build it again to see its code");
+    }
+    if (options.show == InspectOptions::Show::statement) {
+        return lowered_statement(k.kernel, v.schedule, v.isa, k.large);
+    }
+    return emit_kernel(lower(k.kernel, v.schedule, v.isa, k.large), v.isa, v.symbol, Emit::assembly).assembly;
+}
+
+}  // namespace fusebn

@@ -1,0 +1,27 @@
+// KernelSpec + Schedule -> LLVM bitcode, through Halide.
+#pragma once
+
+#include <string>
+
+#include "generators/kernel_spec.h"
+#include "schedules/schedule.h"
+
+namespace fusebn {
+
+struct Lowered {
+    std::string bitcode;  // of Halide's LLVM; defines `entry` (all other functions are internal or Halide's runtime's)
+    std::string entry;    // takes void**
+    // What the schedule asks of the LLVM stage. Accesses are known by the names in their TBAA tags.
+    std::string x_name, y_name;
+    bool stream = false;           // stores to y go past the caches
+    std::int64_t fetch_ahead = 0;  // bytes: where x is read to make y, x that far ahead is fetched into the L2 cache
+};
+
+// Lowers a kernel for an instruction set. `large`: 64-bit offsets, for tensors of more than 2^31 - 1 elements.
+// Throws ScheduleError, or std::runtime_error with Halide's reason.
+Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet isa, bool large);
+
+// The loops of the kernel as Halide prints them after lowering.
+std::string lowered_statement(const KernelSpec& spec, const Schedule& schedule, InstructionSet isa, bool large);
+
+}  // namespace fusebn

@@ -1,0 +1,40 @@
+// What a build made, as data: every kernel, its schedule, targets, versions and sizes. Written as <name>.json beside
+// the library; `fusebn inspect` reads it back.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "compiler/spec.h"
+#include "schedules/schedule.h"
+
+namespace fusebn {
+
+struct ManifestVariant {
+    InstructionSet isa = InstructionSet::x86_64;
+    Schedule schedule;
+    std::string origin;  // "default" or "spec"
+    std::string symbol;
+    std::int64_t object_bytes = 0;
+};
+
+struct ManifestKernel {
+    KernelSpec kernel;
+    bool large = false;                     // 64-bit offsets
+    std::vector<ManifestVariant> variants;  // ascending instruction set
+};
+
+struct Manifest {
+    std::string name, generator;
+    std::string digest;  // of everything that the library's bytes depend on
+    CacheModel caches;
+    std::vector<ManifestKernel> kernels;
+    std::int64_t library_bytes = 0;
+};
+
+std::string to_json(const Manifest& manifest);
+
+// Throws std::runtime_error: what is wrong with the text.
+Manifest manifest_from_json(const std::string& text);
+
+}  // namespace fusebn

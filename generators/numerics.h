@@ -1,0 +1,39 @@
+// The numerical contract: the order of every sum.
+//
+// Everything that decides a rounding stands here and depends on layout and extents alone, never on a schedule, a thread
+// count or an instruction set. Sums are formed in four steps:
+//
+//   step    a tree of eight:  ((v0+v1)+(v2+v3)) + ((v4+v5)+(v6+v7)), in f32
+//   chunk   steps added one after the other, in f32, while the chunk lies in the L1 or L2 cache
+//   group   chunks merged one after the other, in f64
+//   total   groups merged one after the other, in f64
+//
+//   planar       lane l (of 16) of a row holds the elements s = l (mod 16). A step is eight vectors of 16 lanes, 128
+//                elements of a row; what is left of a row is added vector by vector, and the last (s mod 16) elements
+//                to the first lanes. A chunk is 2048 elements of one row, or as many whole rows as fit (at most 32).
+//                The 16 lanes are then folded pairwise (8, 4, 2, 1) in f64.
+//   interleaved  every channel by itself. A step is eight rows, what is left is added row by row. A chunk is 64 rows.
+//
+// 16 lanes are one zmm, two ymm or four xmm registers, so each instruction set can hold the accumulators of both
+// moments in registers; the tree of eight gives eight independent loads per accumulation, and its rounding error grows
+// with log2: a chunk's relative error is below (3 + 16 + 1) * 2^-24 (planar) and (3 + 8 + 8 + 1) * 2^-24 (interleaved).
+#pragma once
+
+namespace fusebn::numerics {
+
+inline constexpr int tree = 8;  // values added as a tree before they reach an accumulator
+
+namespace planar {
+inline constexpr int lanes = 16;
+inline constexpr int step = tree * lanes;    // elements of a row
+inline constexpr int chunk_elements = 2048;  // 8 KB: a quarter of the smallest L1 cache in use
+inline constexpr int chunk_rows = 32;
+inline constexpr int chunks_per_group = 64;
+}  // namespace planar
+
+namespace interleaved {
+inline constexpr int chunk_rows = 64;
+inline constexpr int chunks_per_group = 16;
+}  // namespace interleaved
+
+}  // namespace fusebn::numerics

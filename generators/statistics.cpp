@@ -1,0 +1,269 @@
+// Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance": the corrected two-pass algorithm within a
+// chunk (eq. 1.7), and the pairwise update that merges chunks (eq. 2.1).
+
+#include "generators/statistics.h"
+
+#include <optional>
+
+#include "generators/numerics.h"
+
+namespace fusebn {
+
+using namespace Halide;
+
+namespace vars {
+const Var s("s"), c("c"), n("n"), r("r"), l("l"), k("k"), g("g");
+}
+
+namespace {
+
+std::optional<int> constant(const Expr& e) {
+    if (const auto v = Internal::as_const_int(Internal::simplify(e))) return static_cast<int>(*v);
+    return std::nullopt;
+}
+
+Expr f64(Expr e) { return cast<double>(std::move(e)); }
+
+Expr ceil_div(const Expr& a, int b) { return (a + (b - 1)) / b; }
+
+// The part of a row that chunk k holds, and its rows.
+struct PlanarChunk {
+    Expr first_n, rows, first_s, length;
+    std::vector<int> lengths;  // all that occur, where S is a constant
+    Expr max_rows;
+};
+
+Expr planar_row_chunks(const TensorView& t) { return ceil_div(t.inner, numerics::planar::chunk_elements); }
+
+Expr planar_chunk_rows(const TensorView& t) {
+    using namespace numerics::planar;
+    return clamp(chunk_elements / t.inner, 1, chunk_rows);
+}
+
+PlanarChunk planar_chunk(const TensorView& t, const Expr& k) {
+    using namespace numerics::planar;
+    PlanarChunk p;
+    const Expr per_row = planar_row_chunks(t);
+    p.max_rows = planar_chunk_rows(t);
+    p.first_n = (k / per_row) * p.max_rows;
+    p.first_s = (k % per_row) * chunk_elements;
+    p.rows = min(p.max_rows, t.outer - p.first_n);
+    p.length = min(chunk_elements, t.inner - p.first_s);
+    if (const auto S = constant(t.inner)) {
+        if (*S >= chunk_elements) p.lengths.push_back(chunk_elements);
+        if (*S % chunk_elements) p.lengths.push_back(*S % chunk_elements);
+        if (p.lengths.size() == 1) p.length = p.lengths[0];
+    }
+    return p;
+}
+
+using Vector = std::vector<Expr>;
+
+Vector operator+(const Vector& a, const Vector& b) {
+    Vector sum;
+    for (size_t i = 0; i < a.size(); ++i) sum.push_back(a[i] + b[i]);
+    return sum;
+}
+
+// ((v0+v1)+(v2+v3)) + ((v4+v5)+(v6+v7))
+Vector tree_sum(const std::function<Vector(int)>& value, int first = 0, int count = numerics::tree) {
+    if (count == 1) return value(first);
+    return tree_sum(value, first, count / 2) + tree_sum(value, first + count / 2, count / 2);
+}
+
+Vector values(const FuncRef& f, size_t terms) {
+    if (terms == 1) return {Expr(f)};
+    Vector v;
+    for (size_t i = 0; i < terms; ++i) v.push_back(f[static_cast<int>(i)]);
+    return v;
+}
+
+void assign(FuncRef f, const Vector& v) {
+    if (v.size() == 1) {
+        f = v[0];
+    } else {
+        f = Tuple(v);
+    }
+}
+
+size_t count_terms(const Terms& terms) { return terms(cast<float>(0), 0, 0).size(); }
+
+ChunkSum planar_chunk_sum(const std::string& name, const TensorView& t, const Terms& terms) {
+    using namespace numerics::planar;
+    using vars::c, vars::k, vars::l;
+    const size_t count = count_terms(terms);
+    const PlanarChunk p = planar_chunk(t, k);
+    const auto at = [&](const Expr& s, const Expr& n) {
+        return terms(cast<float>(t.x(p.first_s + s, c, p.first_n + n)), c, k);
+    };
+    // The largest number of steps, vectors or elements that any chunk has left at this level.
+    const auto most = [&](const std::function<int(int)>& of_length, int unknown) {
+        int m = p.lengths.empty() ? unknown : 0;
+        for (int length : p.lengths) m = std::max(m, of_length(length));
+        return m;
+    };
+    const bool same_length = p.lengths.size() == 1;
+    const bool same_rows = constant(p.rows).has_value();
+
+    ChunkSum sum{Func(name), {}};
+    assign(sum.f(l, c, k), Vector(count, cast<float>(0)));
+    const auto rows = [&](RDom& r) {
+        if (!same_rows) r.where(r.y < p.rows);
+    };
+
+    if (const int steps = most([](int length) { return length / step; }, chunk_elements / step)) {
+        RDom r(0, steps, 0, p.max_rows, name + "_step");
+        if (!same_length) r.where((r.x + 1) * step <= p.length);
+        rows(r);
+        const Vector v = tree_sum([&](int i) { return at(r.x * step + i * lanes + l, r.y); });
+        assign(sum.f(l, c, k), values(sum.f(l, c, k), count) + v);
+        sum.updates.push_back({l, false});
+    }
+    if (const int vectors = most([](int length) { return length % step / lanes; }, step / lanes - 1)) {
+        RDom r(0, vectors, 0, p.max_rows, name + "_vector");
+        const Expr done = p.length / step * step;
+        if (!same_length) r.where(done + (r.x + 1) * lanes <= p.length);
+        rows(r);
+        assign(sum.f(l, c, k), values(sum.f(l, c, k), count) + at(done + r.x * lanes + l, r.y));
+        sum.updates.push_back({l, false});
+    }
+    if (const int elements = most([](int length) { return length % lanes; }, lanes - 1)) {
+        RDom r(0, elements, 0, p.max_rows, name + "_element");
+        const Expr done = p.length / lanes * lanes;
+        if (!same_length) r.where(done + r.x < p.length);
+        rows(r);
+        assign(sum.f(r.x, c, k), values(sum.f(r.x, c, k), count) + at(done + r.x, r.y));
+        sum.updates.push_back({RVar(r.x), true});
+    }
+    return sum;
+}
+
+ChunkSum interleaved_chunk_sum(const std::string& name, const TensorView& t, const Terms& terms) {
+    using namespace numerics::interleaved;
+    using vars::c, vars::k;
+    const size_t count = count_terms(terms);
+    const Expr first = k * chunk_rows;
+    const Expr rows = min(chunk_rows, t.outer - first);
+    const auto at = [&](const Expr& row) { return terms(cast<float>(t.x(c, first + row)), c, k); };
+    const auto R = constant(t.outer);
+    const bool whole_chunks = R && *R % chunk_rows == 0;
+
+    ChunkSum sum{Func(name), {}};
+    assign(sum.f(c, k), Vector(count, cast<float>(0)));
+    if (!R || *R >= numerics::tree) {
+        RDom r(0, chunk_rows / numerics::tree, name + "_step");
+        if (!whole_chunks) r.where((r.x + 1) * numerics::tree <= rows);
+        const Vector v = tree_sum([&](int i) { return at(r.x * numerics::tree + i); });
+        assign(sum.f(c, k), values(sum.f(c, k), count) + v);
+        sum.updates.push_back({c, false});
+    }
+    if (!R || *R % numerics::tree != 0) {
+        RDom r(0, numerics::tree - 1, name + "_row");
+        const Expr done = rows / numerics::tree * numerics::tree;
+        r.where(done + r.x < rows);
+        assign(sum.f(c, k), values(sum.f(c, k), count) + at(done + r.x));
+        sum.updates.push_back({c, false});
+    }
+    return sum;
+}
+
+// {M2, mean} of two disjoint sets together, of n_a and n_b values. The counts are known from the extents, so no
+// division depends on data. Adding to the empty set copies the other exactly. M2 comes first because it reads the old
+// mean: under strict_float Halide 21 computes and stores the elements of a tuple one after the other, so an element may
+// read only itself and those after it.
+Tuple merged(const Vector& a, const Expr& n_a, const Vector& b, const Expr& n_b) {
+    const Expr share = n_b / (n_a + n_b);
+    const Expr delta = b[1] - a[1];
+    return Tuple(a[0] + (b[0] + delta * delta * (n_a * share)), a[1] + delta * share);
+}
+
+}  // namespace
+
+Chunks chunks_of(const TensorView& t) {
+    Chunks chunks;
+    if (t.view == View::planar) {
+        chunks.count = planar_row_chunks(t) * ((t.outer + planar_chunk_rows(t) - 1) / planar_chunk_rows(t));
+        chunks.per_group = numerics::planar::chunks_per_group;
+        chunks.elements = [t](const Expr& k) {
+            const PlanarChunk p = planar_chunk(t, k);
+            return f64(p.rows) * f64(p.length);
+        };
+        chunks.before = [t](const Expr& k) {
+            const Expr per_row = planar_row_chunks(t);
+            return f64(min(k / per_row * planar_chunk_rows(t), t.outer)) * f64(t.inner) +
+                   f64(k % per_row * numerics::planar::chunk_elements);
+        };
+    } else {
+        using namespace numerics::interleaved;
+        chunks.count = ceil_div(t.outer, chunk_rows);
+        chunks.per_group = chunks_per_group;
+        chunks.elements = [t](const Expr& k) { return f64(min(chunk_rows, t.outer - k * chunk_rows)); };
+        chunks.before = [t](const Expr& k) { return f64(min(k * chunk_rows, t.outer)); };
+    }
+    chunks.count = Internal::simplify(chunks.count);
+    chunks.groups = Internal::simplify(ceil_div(chunks.count, chunks.per_group));
+    return chunks;
+}
+
+ChunkSum chunk_sum(const std::string& name, const TensorView& t, const Terms& terms) {
+    return t.view == View::planar ? planar_chunk_sum(name, t, terms) : interleaved_chunk_sum(name, t, terms);
+}
+
+Expr folded(const ChunkSum& sum, View view, int term, Expr c, Expr k) {
+    const auto value = [&](const FuncRef& f) { return f64(sum.f.outputs() == 1 ? Expr(f) : f[term]); };
+    if (view == View::interleaved) return value(sum.f(c, k));
+    const std::function<Expr(int, int)> fold = [&](int first, int stride) -> Expr {
+        if (stride == numerics::planar::lanes) return value(sum.f(first, c, k));
+        return fold(first, stride * 2) + fold(first + stride, stride * 2);
+    };
+    return fold(0, 1);
+}
+
+Statistics statistics(const TensorView& t) {
+    using vars::c, vars::k, vars::g;
+    Statistics st;
+    st.chunks = chunks_of(t);
+
+    st.sum = chunk_sum("sum", t, [](const Expr& x, const Expr&, const Expr&) { return Vector{x}; });
+    st.pivot = Func("pivot");
+    st.pivot(c, k) = cast<float>(folded(st.sum, t.view, 0, c, k) / st.chunks.elements(k));
+
+    // The pivot is only near the mean; sum(d) corrects both moments for that, to first order and to the last bit of an
+    // f64: mean = pivot + sum(d) / n,  M2 = sum(d^2) - sum(d)^2 / n.
+    const Func pivot = st.pivot;
+    st.moments = chunk_sum("moments", t, [pivot](const Expr& x, const Expr& c, const Expr& k) {
+        const Expr d = x - pivot(c, k);
+        return Vector{d, d * d};
+    });
+    st.chunk = Func("chunk");
+    {
+        const Expr count = st.chunks.elements(k);
+        const Expr d = folded(st.moments, t.view, 0, c, k), d2 = folded(st.moments, t.view, 1, c, k);
+        st.chunk(c, k) = Tuple(d2 - d * d / count, f64(st.pivot(c, k)) + d / count);
+    }
+
+    const Vector nothing(2, cast<double>(0));
+    const Expr first = g * st.chunks.per_group;
+    st.group = Func("group");
+    st.group(c, g) = Tuple(nothing);
+    RDom in_group(0, st.chunks.per_group, "in_group");
+    const Expr chunk = first + in_group;
+    in_group.where(chunk < st.chunks.count);
+    st.group(c, g) = merged(values(st.group(c, g), 2), st.chunks.before(chunk) - st.chunks.before(first),
+                            values(st.chunk(c, chunk), 2), st.chunks.elements(chunk));
+    st.in_group = in_group.x;
+
+    st.total = Func("total");
+    st.total(c) = Tuple(nothing);
+    RDom in_total(0, st.chunks.groups, "in_total");
+    const auto group_start = [&](const Expr& i) {
+        return st.chunks.before(min(i * st.chunks.per_group, st.chunks.count));
+    };
+    st.total(c) = merged(values(st.total(c), 2), group_start(in_total), values(st.group(c, in_total), 2),
+                         group_start(in_total + 1) - group_start(in_total));
+    st.in_total = in_total.x;
+    st.count = f64(t.outer) * f64(t.inner);
+    return st;
+}
+
+}  // namespace fusebn

@@ -1,0 +1,36 @@
+// Who runs the parallel loops of the kernels. No setting here ever changes a result by a bit.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "fusebn/types.h"
+
+namespace fusebn {
+
+// Calls body(arg, i) for every i in [0, count), on any threads, and returns when all are done.
+using ParallelFor = std::function<void(std::int32_t count, void (*body)(void* arg, std::int32_t index), void* arg)>;
+
+// Runs the kernels' parallel loops on the caller's own pool; fusebn then has no thread of its own (those it had are
+// joined). An empty function gives back the built-in pool. Not to be called while a kernel runs.
+//   fusebn::set_parallel_for([](std::int32_t count, auto body, void* arg) {
+//       #pragma omp parallel for
+//       for (std::int32_t i = 0; i < count; ++i) body(arg, i);
+//   });
+void set_parallel_for(ParallelFor parallel_for);
+
+// Threads of the built-in pool, the calling one included. The pool starts at the first kernel that runs in parallel.
+// Default: FUSEBN_NUM_THREADS, or the CPUs this process may use. invalid_argument: count < 1 or > 1024; unchanged.
+// Not to be called while a kernel runs.
+Status set_num_threads(int count);
+int num_threads();
+
+// The best instruction set that this CPU and operating system support, or the one that FUSEBN_CPU names
+// (x86-64, x86-64-avx2 or avx2, x86-64-avx512 or avx512), where that is supported.
+InstructionSet instruction_set();
+
+// Uses no instruction set above this one from now on (for tests). unsupported_cpu: not available here; unchanged.
+Status set_instruction_set(InstructionSet isa);
+bool supports(InstructionSet isa);
+
+}  // namespace fusebn

@@ -1,0 +1,58 @@
+// Tensors as callers hold them: a pointer, a layout, extents and strides. Nothing is owned or copied.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <initializer_list>
+
+#include "fusebn/types.h"
+
+namespace fusebn {
+
+// Extents or strides in elements, in the layout's order (outermost first): NCHW {n, c, h, w}, NHWC {n, h, w, c}.
+class Extents {
+public:
+    static constexpr int max_rank = 5;
+    Extents() = default;
+    Extents(std::initializer_list<std::int64_t> values);
+    Extents(const std::int64_t* values, int rank);
+    int rank() const { return rank_; }  // as given, also where it is larger than max_rank
+    std::int64_t operator[](int axis) const { return values_[axis]; }
+    std::int64_t& operator[](int axis) { return values_[axis]; }
+
+private:
+    std::array<std::int64_t, max_rank> values_{};
+    int rank_ = 0;
+};
+
+// A view of elements. T is `const void` for inputs and `void` for outputs.
+template <class T>
+struct BasicTensor {
+    T* data = nullptr;
+    DataType dtype = DataType::f32;
+    Layout layout = Layout::NCHW;
+    Extents extents;
+    Extents strides;  // in elements; rank 0: dense
+
+    BasicTensor() = default;
+    BasicTensor(T* data_, DataType dtype_, Layout layout_, const Extents& extents_, const Extents& strides_ = {})
+        : data(data_), dtype(dtype_), layout(layout_), extents(extents_), strides(strides_) {}
+    // An output can be read.
+    template <class U>
+    BasicTensor(const BasicTensor<U>& other)
+        : data(other.data), dtype(other.dtype), layout(other.layout), extents(other.extents), strides(other.strides) {}
+};
+using Tensor = BasicTensor<void>;
+using ConstTensor = BasicTensor<const void>;
+
+// A view of f32 elements. `strides` (elements, in the layout's order) may be left out for a dense tensor; the outer ones
+// may be larger than dense, so a slice of a concatenated tensor needs no copy.
+//   auto x = fusebn::tensor(x_data, fusebn::Layout::NCHW, {32, 64, 112, 112});
+inline Tensor tensor(float* data, Layout layout, const Extents& extents, const Extents& strides = {}) {
+    return Tensor(data, DataType::f32, layout, extents, strides);
+}
+inline ConstTensor tensor(const float* data, Layout layout, const Extents& extents, const Extents& strides = {}) {
+    return ConstTensor(data, DataType::f32, layout, extents, strides);
+}
+
+}  // namespace fusebn

@@ -1,0 +1,121 @@
+// The vocabulary of fusebn: operations, layouts, element types, activations, instruction sets, errors.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "fusebn/kernel_abi.h"
+
+namespace fusebn {
+
+enum class Op : std::int32_t { inference = FUSEBN_OP_INFERENCE, train_forward = FUSEBN_OP_TRAIN_FORWARD };
+
+// The two memory views that every layout is one of.
+//   planar       x[n][c][s], s contiguous (s: the spatial extents, multiplied)
+//   interleaved  x[r][c],    c contiguous (r: the batch and spatial extents, multiplied)
+enum class View : std::int32_t { planar = FUSEBN_VIEW_PLANAR, interleaved = FUSEBN_VIEW_INTERLEAVED };
+
+enum class DataType : std::int32_t { f32 = FUSEBN_DTYPE_F32 };
+
+enum class Activation : std::int32_t { none = FUSEBN_ACTIVATION_NONE, relu = FUSEBN_ACTIVATION_RELU };
+
+enum class InstructionSet : std::int32_t {
+    x86_64 = FUSEBN_ISA_X86_64,
+    x86_64_avx2 = FUSEBN_ISA_X86_64_AVX2,
+    x86_64_avx512 = FUSEBN_ISA_X86_64_AVX512,
+};
+
+// The order of a tensor's extents, outermost first.
+//   [B, D]       NC            BatchNorm1d
+//   [B, D, T]    NCL           BatchNorm1d
+//   [B, T, D]    NLC           BatchNorm1d, channels last
+//   [B, C, H, W] NCHW, NHWC    BatchNorm2d (extents in the layout's own order)
+//   ...          NCDHW, NDHWC  BatchNorm3d
+enum class Layout : std::int32_t { NC, NCL, NLC, NCHW, NHWC, NCDHW, NDHWC };
+
+constexpr int rank(Layout layout) {
+    switch (layout) {
+        case Layout::NC: return 2;
+        case Layout::NCL:
+        case Layout::NLC: return 3;
+        case Layout::NCHW:
+        case Layout::NHWC: return 4;
+        case Layout::NCDHW:
+        case Layout::NDHWC: return 5;
+    }
+    return 0;
+}
+
+// NC is the interleaved view with r = N.
+constexpr View view(Layout layout) {
+    return layout == Layout::NCL || layout == Layout::NCHW || layout == Layout::NCDHW ? View::planar
+                                                                                     : View::interleaved;
+}
+
+// Which of the extents is the channels'.
+constexpr int channel_axis(Layout layout) { return view(layout) == View::planar ? 1 : rank(layout) - 1; }
+
+constexpr int element_bytes(DataType) { return 4; }
+
+// Names, as written in specs, kernel names and messages: one row a value.
+template <class E>
+struct NamedValue {
+    E value;
+    std::string_view name;
+};
+inline constexpr NamedValue<Op> op_names[] = {{Op::inference, "inference"}, {Op::train_forward, "train_forward"}};
+inline constexpr NamedValue<View> view_names[] = {{View::planar, "planar"}, {View::interleaved, "interleaved"}};
+inline constexpr NamedValue<DataType> dtype_names[] = {{DataType::f32, "f32"}};
+inline constexpr NamedValue<Activation> activation_names[] = {{Activation::none, "none"}, {Activation::relu, "relu"}};
+inline constexpr NamedValue<Layout> layout_names[] = {
+    {Layout::NC, "NC"},     {Layout::NCL, "NCL"},     {Layout::NLC, "NLC"},    {Layout::NCHW, "NCHW"},
+    {Layout::NHWC, "NHWC"}, {Layout::NCDHW, "NCDHW"}, {Layout::NDHWC, "NDHWC"}};
+inline constexpr NamedValue<InstructionSet> instruction_set_names[] = {
+    {InstructionSet::x86_64, "x86-64"},
+    {InstructionSet::x86_64_avx2, "x86-64-avx2"},
+    {InstructionSet::x86_64_avx512, "x86-64-avx512"}};
+
+constexpr std::string_view to_string(Op v) { return op_names[static_cast<int>(v)].name; }
+constexpr std::string_view to_string(View v) { return view_names[static_cast<int>(v)].name; }
+constexpr std::string_view to_string(DataType v) { return dtype_names[static_cast<int>(v)].name; }
+constexpr std::string_view to_string(Activation v) { return activation_names[static_cast<int>(v)].name; }
+constexpr std::string_view to_string(Layout v) { return layout_names[static_cast<int>(v)].name; }
+constexpr std::string_view to_string(InstructionSet v) { return instruction_set_names[static_cast<int>(v)].name; }
+
+enum class ErrorCode {
+    ok = 0,
+    null_pointer,           // a tensor's data, or a table, is null
+    wrong_layout,           // a layout this layer does not take, or extents that contradict it
+    shape_mismatch,         // x and y differ, or the channels are not the layer's features
+    empty_tensor,           // an extent of zero (or less)
+    too_large,              // more elements than an index can count
+    unsupported_strides,    // the innermost axis is not contiguous, or an outer stride folds the tensor onto itself
+    misaligned,             // an address that is no multiple of the element's size
+    overlap,                // x and y share memory without being the same tensor
+    one_value_per_channel,  // training statistics of a single value
+    no_kernel,              // the library has no kernel for this operation, type and activation
+    unsupported_cpu,        // no variant of the kernel runs on this CPU
+    bad_library,            // the kernel table is of another ABI version
+    out_of_memory,
+    invalid_argument,       // an option or a state value out of its range
+    io_error,               // a state file that cannot be read or written
+    bad_file,               // a state file whose contents are not a layer's state
+};
+
+// The outcome of a call: a code, and a sentence that says which argument, what it was, and what was expected.
+class [[nodiscard]] Status {
+public:
+    Status() = default;
+    Status(ErrorCode code, std::string message) : code_(code), message_(std::move(message)) {}
+    bool ok() const { return code_ == ErrorCode::ok; }
+    ErrorCode code() const { return code_; }
+    const std::string& message() const { return message_; }
+
+private:
+    ErrorCode code_ = ErrorCode::ok;
+    std::string message_;
+};
+
+}  // namespace fusebn

@@ -1,0 +1,164 @@
+// Layers: what they are made of, their state, and the public calls. The arithmetic's side is layer.cpp.
+#include "fusebn/batch_norm.h"
+
+#include <algorithm>
+#include <cmath>
+#include <new>
+#include <utility>
+
+#include "layer.h"
+#include "state_file.h"
+#include "text.h"
+
+namespace fusebn {
+
+using namespace detail;
+
+namespace {
+
+Status check_options(int features, const BatchNormOptions& options) {
+    if (features < 1 || features > max_kernel_extent) {
+        return Status(
+            ErrorCode::invalid_argument,
+            sentence("features: it is ", features, "; expected the number of channels, 1 to ", max_kernel_extent));
+    }
+    if (!std::isfinite(options.eps) || options.eps <= 0) {
+        return Status(ErrorCode::invalid_argument, "options.eps: expected a finite number above 0, such as 1e-5");
+    }
+    if (!options.momentum.is_cumulative() && !(options.momentum.value() >= 0 && options.momentum.value() <= 1)) {
+        return Status(ErrorCode::invalid_argument,
+                      "options.momentum: expected a number from 0 to 1, such as 0.1, or Momentum::cumulative()");
+    }
+    if (options.activation != Activation::none && options.activation != Activation::relu) {
+        return Status(ErrorCode::invalid_argument, sentence("options.activation: ", name_of(options.activation),
+                                                            " is unknown; expected none or relu"));
+    }
+    return Status();
+}
+
+}  // namespace
+
+Status detail::check_state(const BatchNormState& state, const BatchNormState& own) {
+    const auto same_size = [](const char* name, const std::vector<float>& values, const std::vector<float>& expected) {
+        if (values.size() == expected.size()) return Status();
+        return Status(ErrorCode::invalid_argument,
+                      sentence("state: ", name, " has ", values.size(), " values; expected ", expected.size()));
+    };
+    if (Status s = same_size("gamma", state.gamma, own.gamma); !s.ok()) return s;
+    if (Status s = same_size("beta", state.beta, own.beta); !s.ok()) return s;
+    if (Status s = same_size("running_mean", state.running_mean, own.running_mean); !s.ok()) return s;
+    if (Status s = same_size("running_var", state.running_var, own.running_var); !s.ok()) return s;
+    for (std::size_t c = 0; c < state.running_var.size(); ++c) {
+        if (state.running_var[c] < 0) {
+            return Status(ErrorCode::invalid_argument,
+                          sentence("state: running_var[", c, "] is negative; a variance is at least 0"));
+        }
+    }
+    if (state.num_batches_tracked < 0) {
+        return Status(ErrorCode::invalid_argument, sentence("state: num_batches_tracked is ", state.num_batches_tracked,
+                                                            "; expected a count, at least 0"));
+    }
+    return Status();
+}
+
+void BatchNorm::Impl::set_up(const KernelTable& table) {
+    status = check_options(features, options);
+    if (status.ok()) status = kernels.build(table, features, options.activation);
+    if (!status.ok()) return;
+    try {
+        allocate();
+    } catch (const std::bad_alloc&) {
+        state = BatchNormState();
+        status = Status(ErrorCode::out_of_memory,
+                        sentence("features: there is no memory for the state of ", features, " channels"));
+    }
+}
+
+void BatchNorm::Impl::allocate() {
+    const auto size = static_cast<std::size_t>(features);
+    if (options.affine) {
+        state.gamma.assign(size, 1.0f);
+        state.beta.assign(size, 0.0f);
+    }
+    if (options.track_running_stats) {
+        state.running_mean.assign(size, 0.0f);
+        state.running_var.assign(size, 1.0f);
+    }
+    if (!options.affine || !options.track_running_stats) {
+        ones.assign(size, 1.0f);
+        zeros.assign(size, 0.0f);
+    }
+    scratch.resize(4 * size);
+    // So that the first training call does not allocate either.
+    saved_mean.reserve(size);
+    saved_inv_std.reserve(size);
+}
+
+const BatchNorm::Impl& BatchNorm::Impl::of(const std::unique_ptr<Impl>& impl) {
+    if (impl) return *impl;
+    static const std::unique_ptr<const Impl> moved_from = [] {
+        auto empty = std::make_unique<Impl>();
+        empty->status = Status(ErrorCode::invalid_argument, "layer: it was moved from; use the one it was moved to");
+        return empty;
+    }();
+    return *moved_from;
+}
+
+BatchNorm::BatchNorm(int dimensions, int features, const KernelTable& kernels, const BatchNormOptions& options)
+    : impl_(std::make_unique<Impl>()) {
+    impl_->dimensions = dimensions;
+    impl_->features = features;
+    impl_->options = options;
+    impl_->set_up(kernels);
+}
+
+BatchNorm::~BatchNorm() = default;
+BatchNorm::BatchNorm(BatchNorm&&) noexcept = default;
+BatchNorm& BatchNorm::operator=(BatchNorm&&) noexcept = default;
+
+const Status& BatchNorm::status() const { return Impl::of(impl_).status; }
+int BatchNorm::features() const { return Impl::of(impl_).features; }
+const BatchNormOptions& BatchNorm::options() const { return Impl::of(impl_).options; }
+bool BatchNorm::is_training() const { return Impl::of(impl_).training; }
+const std::vector<float>& BatchNorm::saved_mean() const { return Impl::of(impl_).saved_mean; }
+const std::vector<float>& BatchNorm::saved_inv_std() const { return Impl::of(impl_).saved_inv_std; }
+const BatchNormState& BatchNorm::state() const { return Impl::of(impl_).state; }
+std::string BatchNorm::last_kernel() { return last_kernel_of_this_thread(); }
+
+void BatchNorm::train(bool mode) {
+    if (impl_) impl_->training = mode;
+}
+
+Status BatchNorm::forward(const ConstTensor& x, const Tensor& y) { return impl_ ? impl_->forward(x, y) : status(); }
+
+Status BatchNorm::set_state(const BatchNormState& state) {
+    if (!status().ok()) return status();
+    if (Status s = check_state(state, impl_->state); !s.ok()) return s;
+    impl_->state = state;  // of the same sizes: the vectors keep their memory
+    return Status();
+}
+
+void BatchNorm::reset_running_stats() {
+    if (!status().ok()) return;
+    std::fill(impl_->state.running_mean.begin(), impl_->state.running_mean.end(), 0.0f);
+    std::fill(impl_->state.running_var.begin(), impl_->state.running_var.end(), 1.0f);
+    impl_->state.num_batches_tracked = 0;
+}
+
+Status BatchNorm::save(const std::string& path, const std::string& prefix) const {
+    if (!status().ok()) return status();
+    return write_state_file(path, prefix, impl_->state);
+}
+
+Status BatchNorm::load(const std::string& path, const std::string& prefix) {
+    if (!status().ok()) return status();
+    BatchNormState loaded;
+    if (Status s = read_state_file(path, prefix, impl_->state, loaded); !s.ok()) return s;
+    if (Status s = check_state(loaded, impl_->state); !s.ok()) {
+        return Status(ErrorCode::bad_file, sentence(path, ": ", s.message()));
+    }
+    impl_->state = loaded;
+    return Status();
+}
+
+}  // namespace fusebn

@@ -1,0 +1,104 @@
+#include "cpu.h"
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+#include "fusebn/parallel.h"
+#include "text.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace fusebn {
+namespace detail {
+namespace {
+
+constexpr int none = -1;
+constexpr int not_asked_yet = -2;
+std::atomic<int> ceiling{not_asked_yet};
+
+// __builtin_cpu_supports also asks the operating system (XCR0) whether it saves the wide registers.
+int best_instruction_set() noexcept {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("sse4.1")) return none;
+    // clang 14's __builtin_cpu_supports has no word for F16C; its registers are AVX's, which are asked for below.
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+    if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c)) return FUSEBN_ISA_X86_64;
+    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
+                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("avx512bw");
+    return avx512 ? FUSEBN_ISA_X86_64_AVX512 : FUSEBN_ISA_X86_64_AVX2;
+#else
+    return none;
+#endif
+}
+
+int initial_ceiling() {
+    const int best = best_instruction_set();
+    if (best == none) return none;
+    std::string complaint;
+    const InstructionSet chosen =
+        choose_instruction_set(std::getenv("FUSEBN_CPU"), static_cast<InstructionSet>(best), complaint);
+    if (!complaint.empty()) std::fprintf(stderr, "%s\n", complaint.c_str());
+    return static_cast<int>(chosen);
+}
+
+int current_ceiling() noexcept {
+    int value = ceiling.load(std::memory_order_relaxed);
+    if (value != not_asked_yet) return value;
+    static const int initial = initial_ceiling();  // once, so that a complaint is printed once
+    ceiling.compare_exchange_strong(value, initial);
+    return ceiling.load();
+}
+
+}  // namespace
+
+InstructionSet choose_instruction_set(const char* wanted, InstructionSet best, std::string& complaint) {
+    if (wanted == nullptr || *wanted == '\0') return best;
+    for (const auto& row : instruction_set_names) {
+        // "avx2" is short for "x86-64-avx2".
+        constexpr std::string_view prefix = "x86-64-";
+        const bool has_short_name = row.name.size() > prefix.size();
+        if (wanted != row.name && !(has_short_name && wanted == row.name.substr(prefix.size()))) continue;
+        if (row.value <= best) return row.value;
+        complaint = sentence("fusebn: FUSEBN_CPU=", wanted, " is not supported here; using ", to_string(best));
+        return best;
+    }
+    complaint =
+        sentence("fusebn: FUSEBN_CPU=", wanted,
+                 " is not known (x86-64, x86-64-avx2 or avx2, x86-64-avx512 or avx512); using ", to_string(best));
+    return best;
+}
+
+std::optional<InstructionSet> usable_instruction_set() noexcept {
+    const int value = current_ceiling();
+    if (value == none) return std::nullopt;
+    return static_cast<InstructionSet>(value);
+}
+
+}  // namespace detail
+
+InstructionSet instruction_set() { return detail::usable_instruction_set().value_or(InstructionSet::x86_64); }
+
+bool supports(InstructionSet isa) {
+    static const int best = detail::best_instruction_set();
+    return static_cast<int>(isa) >= 0 && static_cast<int>(isa) <= best;
+}
+
+Status set_instruction_set(InstructionSet isa) {
+    if (!supports(isa)) {
+        return Status(ErrorCode::unsupported_cpu,
+                      detail::sentence("isa: ", detail::name_of(isa),
+                                       " is not supported by this CPU and operating system; ask supports() first"));
+    }
+    detail::current_ceiling();  // so that a later first use does not put FUSEBN_CPU's in its place
+    detail::ceiling.store(static_cast<int>(isa));
+    return Status();
+}
+
+}  // namespace fusebn

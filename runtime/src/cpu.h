@@ -1,0 +1,18 @@
+// Which instruction set the kernels may use.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "fusebn/types.h"
+
+namespace fusebn::detail {
+
+// The instruction set that `wanted` (FUSEBN_CPU; null where it is not set) names if `best` includes it, else `best`.
+// `complaint` says why a wish is not followed.
+InstructionSet choose_instruction_set(const char* wanted, InstructionSet best, std::string& complaint);
+
+// The highest that kernels may use now; nothing on a CPU below the lowest.
+std::optional<InstructionSet> usable_instruction_set() noexcept;
+
+}  // namespace fusebn::detail

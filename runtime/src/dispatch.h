@@ -1,0 +1,46 @@
+// From a checked call to the kernel that runs it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "fusebn/kernel_abi.h"
+#include "fusebn/types.h"
+
+namespace fusebn::detail {
+
+struct Choice {
+    const fusebn_kernel* kernel = nullptr;
+    const fusebn_variant* variant = nullptr;
+    fusebn_entry entry = nullptr;  // null: no choice
+};
+
+// The rows of a library that one layer can use, in the order of preference.
+class KernelIndex {
+public:
+    // bad_library: a table of another version, or a row that is not as kernel_abi.h says. The table must stay alive.
+    Status build(const fusebn_kernel_table& table, int features, Activation activation);
+
+    // The row with the fewest free extents that fits the call and has a variant for this CPU.
+    // A planar call with s = 1 whose channels are dense becomes interleaved where a row of that view fits and no planar
+    // row has exactly its extents; `call` is then changed to the view of the choice.
+    Choice find(Op op, Call& call) const noexcept;
+
+    // Why find() had no choice: no_kernel, unsupported_cpu, too_large. `x` is the caller's, for the words of a spec.
+    Status refusal(Op op, const Call& call, const ConstTensor& x) const;
+
+private:
+    using Rows = std::vector<const fusebn_kernel*>;
+    const Rows& rows(Op op, View view) const { return rows_[static_cast<int>(op)][static_cast<int>(view)]; }
+    Choice find_in_view(Op op, const Call& call) const noexcept;
+
+    Rows rows_[2][2];  // [op][view]
+    const fusebn_kernel_table* table_ = nullptr;
+    Activation activation_ = Activation::none;
+};
+
+// "bn_inference_f32_planar_n32_c64_s3136_relu x86-64-avx2 [vector=8 parallel=rows]"
+std::string describe(const fusebn_kernel& kernel, const fusebn_variant& variant);
+
+}  // namespace fusebn::detail

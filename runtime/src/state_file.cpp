@@ -1,0 +1,277 @@
+#include "state_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <system_error>
+#include <vector>
+
+#include "nlohmann/json.hpp"
+#include "text.h"
+
+namespace fusebn::detail {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// A header of a whole model's names is some hundred kilobytes.
+constexpr std::uint64_t max_header_bytes = 1 << 20;
+constexpr std::uint64_t length_bytes = 8;
+// {"name": {"shape": [...]}} is three deep, and so is a file's metadata.
+constexpr int max_header_depth = 4;
+
+std::string error_text(int number) { return std::generic_category().message(number); }
+
+struct File {
+    int descriptor = -1;
+    ~File() {
+        if (descriptor >= 0) ::close(descriptor);
+    }
+};
+
+bool read_at(int descriptor, std::uint64_t offset, void* to, std::size_t bytes) {
+    auto* out = static_cast<char*>(to);
+    while (bytes > 0) {
+        const ssize_t got = ::pread(descriptor, out, bytes, static_cast<off_t>(offset));
+        if (got < 0 && errno == EINTR) continue;
+        if (got == 0) errno = EIO;  // shorter than its size said
+        if (got <= 0) return false;
+        out += got;
+        offset += static_cast<std::uint64_t>(got);
+        bytes -= static_cast<std::size_t>(got);
+    }
+    return true;
+}
+
+bool write_all(int descriptor, const char* from, std::size_t bytes) {
+    while (bytes > 0) {
+        const ssize_t put = ::write(descriptor, from, bytes);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return false;
+        from += put;
+        bytes -= static_cast<std::size_t>(put);
+    }
+    return true;
+}
+
+// One tensor of the state, on its way from or to a file.
+struct Field {
+    std::string name;
+    const char* dtype;
+    std::vector<std::uint64_t> shape;
+    char* bytes;
+    std::uint64_t byte_count;
+};
+
+// The tensors that `state` has. The count comes first, so that each lies at a multiple of its element's size.
+std::vector<Field> fields_of(const std::string& prefix, BatchNormState& state) {
+    std::vector<Field> fields;
+    if (!state.running_mean.empty()) {
+        fields.push_back({prefix + "num_batches_tracked",
+                          "I64",
+                          {},
+                          reinterpret_cast<char*>(&state.num_batches_tracked),
+                          sizeof(state.num_batches_tracked)});
+    }
+    const auto add = [&](const char* name, std::vector<float>& values) {
+        if (values.empty()) return;
+        fields.push_back({prefix + name,
+                          "F32",
+                          {values.size()},
+                          reinterpret_cast<char*>(values.data()),
+                          values.size() * sizeof(float)});
+    };
+    add("weight", state.gamma);
+    add("bias", state.beta);
+    add("running_mean", state.running_mean);
+    add("running_var", state.running_var);
+    return fields;
+}
+
+Status bad_file(const std::string& path, const std::string& what) {
+    return Status(ErrorCode::bad_file, sentence(path, ": ", what));
+}
+
+// A tensor's bytes within the data that follow the header.
+struct Place {
+    std::uint64_t begin = 0, end = 0;
+};
+
+bool read_place(const Json& entry, std::uint64_t data_bytes, Place& place) {
+    if (!entry.is_object() || !entry.contains("data_offsets")) return false;
+    const Json& offsets = entry["data_offsets"];
+    if (!offsets.is_array() || offsets.size() != 2) return false;
+    if (!offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned()) return false;
+    place = {offsets[0].get<std::uint64_t>(), offsets[1].get<std::uint64_t>()};
+    return place.begin <= place.end && place.end <= data_bytes;
+}
+
+Status check_places(const std::string& path, const Json& header, std::uint64_t data_bytes) {
+    std::vector<std::pair<Place, std::string>> places;
+    for (const auto& [name, entry] : header.items()) {
+        if (name == "__metadata__") continue;
+        Place place;
+        if (!read_place(entry, data_bytes, place)) {
+            return bad_file(path, sentence("tensor \"", name, "\" has no data_offsets within the file's ", data_bytes,
+                                           " bytes of data; expected a safetensors file"));
+        }
+        places.emplace_back(place, name);
+    }
+    std::sort(places.begin(), places.end(), [](const auto& a, const auto& b) {
+        return a.first.begin != b.first.begin ? a.first.begin < b.first.begin : a.first.end < b.first.end;
+    });
+    for (std::size_t i = 1; i < places.size(); ++i) {
+        if (places[i].first.begin < places[i - 1].first.end) {
+            return bad_file(path, sentence("tensors \"", places[i - 1].second, "\" and \"", places[i].second,
+                                           "\" share bytes; expected a safetensors file"));
+        }
+    }
+    return Status();
+}
+
+Status read_field(const std::string& path, int descriptor, const Json& header, std::uint64_t data_begin,
+                  const Field& field) {
+    const auto found = header.find(field.name);
+    if (found == header.end()) {
+        return bad_file(path,
+                        sentence("it has no tensor \"", field.name,
+                                 "\"; expected one (is the prefix right, and are affine and track_running_stats?)"));
+    }
+    const Json& entry = *found;
+    if (!entry.contains("dtype") || entry["dtype"] != field.dtype) {
+        return bad_file(path, sentence("tensor \"", field.name, "\" has dtype ",
+                                       entry.contains("dtype") ? entry["dtype"].dump() : "none", "; expected ",
+                                       field.dtype, ", convert it first"));
+    }
+    if (!entry.contains("shape") || entry["shape"] != Json(field.shape)) {
+        return Status(ErrorCode::shape_mismatch,
+                      sentence(path, ": tensor \"", field.name, "\" has shape ",
+                               entry.contains("shape") ? entry["shape"].dump().substr(0, 80) : "none",
+                               "; the layer's has ", Json(field.shape).dump()));
+    }
+    const auto begin = entry["data_offsets"][0].get<std::uint64_t>();
+    const auto end = entry["data_offsets"][1].get<std::uint64_t>();
+    if (end - begin != field.byte_count) {
+        return bad_file(path, sentence("tensor \"", field.name, "\" has ", end - begin, " bytes; its shape needs ",
+                                       field.byte_count));
+    }
+    if (!read_at(descriptor, data_begin + begin, field.bytes, field.byte_count)) {
+        return Status(ErrorCode::io_error, sentence(path, ": cannot be read: ", error_text(errno)));
+    }
+    return Status();
+}
+
+Json parse_header(const std::string& text) {
+    const auto bounded = [](int depth, Json::parse_event_t, Json&) {
+        if (depth > max_header_depth) throw std::runtime_error("it is nested too deeply");
+        return true;
+    };
+    Json header = Json::parse(text, bounded);
+    if (!header.is_object()) throw std::runtime_error("it is no JSON object");
+    return header;
+}
+
+Status read_file(const std::string& path, const std::string& prefix, const BatchNormState& like,
+                 BatchNormState& state) {
+    File file;
+    file.descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat information {};
+    if (file.descriptor < 0 || ::fstat(file.descriptor, &information) != 0) {
+        return Status(ErrorCode::io_error, sentence(path, ": cannot be opened: ", error_text(errno)));
+    }
+    if (!S_ISREG(information.st_mode)) return Status(ErrorCode::io_error, sentence(path, ": it is no regular file"));
+    const auto file_bytes = static_cast<std::uint64_t>(information.st_size);
+    std::uint64_t header_bytes = 0;
+    if (file_bytes < length_bytes)
+        return bad_file(path, sentence("it has ", file_bytes, " bytes; expected a safetensors file"));
+    if (!read_at(file.descriptor, 0, &header_bytes, length_bytes)) {
+        return Status(ErrorCode::io_error, sentence(path, ": cannot be read: ", error_text(errno)));
+    }
+    if (header_bytes > max_header_bytes || header_bytes > file_bytes - length_bytes) {
+        return bad_file(path,
+                        sentence("its header's length is given as ", header_bytes, " bytes in a file of ", file_bytes,
+                                 "; expected a safetensors file with a header of ", max_header_bytes, " at most"));
+    }
+    std::string text(header_bytes, '\0');
+    if (!read_at(file.descriptor, length_bytes, text.data(), text.size())) {
+        return Status(ErrorCode::io_error, sentence(path, ": cannot be read: ", error_text(errno)));
+    }
+    Json header;
+    try {
+        header = parse_header(text);
+    } catch (const std::exception& e) {
+        return bad_file(path, sentence("its header cannot be parsed: ", e.what(), "; expected a safetensors file"));
+    }
+    const std::uint64_t data_begin = length_bytes + header_bytes;
+    if (Status s = check_places(path, header, file_bytes - data_begin); !s.ok()) return s;
+    state = like;
+    for (const Field& field : fields_of(prefix, state)) {
+        if (Status s = read_field(path, file.descriptor, header, data_begin, field); !s.ok()) return s;
+    }
+    return Status();
+}
+
+Status write_file(const std::string& path, const std::string& prefix, const BatchNormState& state) {
+    BatchNormState copy = state;
+    const std::vector<Field> fields = fields_of(prefix, copy);
+    Json header = Json::object();
+    std::uint64_t offset = 0;
+    for (const Field& field : fields) {
+        header[field.name] = {
+            {"dtype", field.dtype}, {"shape", field.shape}, {"data_offsets", {offset, offset + field.byte_count}}};
+        offset += field.byte_count;
+    }
+    std::string text = header.dump();
+    text.append((8 - text.size() % 8) % 8, ' ');  // the data begin at a multiple of 8
+    const std::uint64_t header_bytes = text.size();
+
+    // Beside the file, so that the rename is within one file system; with the permissions that a new file gets.
+    const std::string temporary = sentence(path, ".", ::getpid(), ".tmp");
+    File file;
+    file.descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (file.descriptor < 0) {
+        return Status(ErrorCode::io_error, sentence(temporary, ": cannot be created: ", error_text(errno)));
+    }
+    bool written = write_all(file.descriptor, reinterpret_cast<const char*>(&header_bytes), length_bytes) &&
+                   write_all(file.descriptor, text.data(), text.size());
+    for (const Field& field : fields) written = written && write_all(file.descriptor, field.bytes, field.byte_count);
+    // Synced first: a rename may reach the disk before the data do.
+    if (written && ::fsync(file.descriptor) == 0 && std::rename(temporary.c_str(), path.c_str()) == 0) return Status();
+    const int error = errno;
+    ::unlink(temporary.c_str());
+    return Status(ErrorCode::io_error, sentence(path, ": cannot be written: ", error_text(error)));
+}
+
+}  // namespace
+
+Status write_state_file(const std::string& path, const std::string& prefix, const BatchNormState& state) {
+    try {
+        return write_file(path, prefix, state);
+    } catch (const Json::exception&) {
+        return Status(ErrorCode::invalid_argument, "prefix: it is no UTF-8, which the names of tensors have to be");
+    } catch (const std::bad_alloc&) {
+        return Status(ErrorCode::out_of_memory, "memory: there is too little to write the state");
+    }
+}
+
+Status read_state_file(const std::string& path, const std::string& prefix, const BatchNormState& like,
+                       BatchNormState& state) {
+    try {
+        return read_file(path, prefix, like, state);
+    } catch (const std::bad_alloc&) {
+        return Status(ErrorCode::out_of_memory, "memory: there is too little to read the state");
+    } catch (const std::exception& e) {
+        return bad_file(path, e.what());
+    }
+}
+
+}  // namespace fusebn::detail

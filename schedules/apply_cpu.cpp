@@ -1,0 +1,127 @@
+#include "generators/numerics.h"
+#include "schedules/apply.h"
+
+namespace fusebn {
+
+using namespace Halide;
+
+namespace {
+
+// Vectors that are not whole run under a mask: nothing past the end is read or written, so y may be x.
+void vectorize(Stage stage, const VarOrRVar& v, int width) {
+    stage.vectorize(v, width, v.is_rvar ? TailStrategy::GuardWithIf : TailStrategy::Predicate);
+}
+
+// A chunk's accumulators: on the stack, which the compiler keeps in registers.
+void place(ChunkSum& sum, const LoopLevel& at, const Var& pure, int width) {
+    sum.f.compute_at(at).store_in(MemoryType::Stack);
+    vectorize(sum.f, pure, width);
+    for (size_t i = 0; i < sum.updates.size(); ++i) {
+        vectorize(sum.f.update(static_cast<int>(i)), sum.updates[i].vector, width);
+    }
+}
+
+// From x to the merged chunks of a group, chunk by chunk, so that a chunk is read again while it lies in the L1 cache.
+void place_in_group(Statistics& st, const Var& pure, int width) {
+    const LoopLevel chunk(st.group, st.in_group);
+    place(st.sum, chunk, pure, width);
+    st.pivot.compute_at(chunk).store_in(MemoryType::Stack);
+    place(st.moments, chunk, pure, width);
+    st.chunk.compute_at(chunk).store_in(MemoryType::Stack);
+}
+
+// y's inner loop: along contiguous elements, `unroll` vectors a turn.
+void vectorize_y(BatchNormFuncs& f, const Var& inner, const Schedule& schedule) {
+    Var vector("vector");
+    if (schedule.unroll > 1) {
+        f.y.split(inner, inner, vector, schedule.vector * schedule.unroll, TailStrategy::Predicate).vectorize(vector);
+    } else {
+        f.y.split(inner, inner, vector, schedule.vector, TailStrategy::Predicate).vectorize(vector);
+    }
+}
+
+}  // namespace
+
+void apply_planar_cpu(BatchNormFuncs& f, const Schedule& schedule) {
+    using vars::c, vars::g, vars::l, vars::n, vars::s;
+    const bool train = f.spec.op == Op::train_forward;
+    const bool parallel = schedule.parallel != Schedule::Parallel::none;
+    const bool by_channel = train && schedule.parallel != Schedule::Parallel::rows;
+    Var tasks("tasks"), task("task");
+
+    f.y.split(c, task, c, schedule.task, TailStrategy::GuardWithIf);
+    vectorize_y(f, s, schedule);
+    if (by_channel) {
+        f.y.reorder(s, n, c, task);
+        if (parallel) f.y.parallel(task);
+    } else {
+        f.y.reorder(s, c, task, n);
+        if (parallel) f.y.fuse(task, n, tasks).parallel(tasks);
+    }
+
+    if (by_channel) {
+        f.affine.compute_at(f.y, c);
+        f.statistics.total.compute_at(f.y, c);
+        f.statistics.group.compute_at(f.statistics.total, f.statistics.in_total);
+        place_in_group(f.statistics, l, numerics::planar::lanes);
+        for (Func& o : f.channel_outputs) {
+            o.split(c, task, c, schedule.task, TailStrategy::GuardWithIf);
+            if (parallel) o.parallel(task);
+            o.compute_with(f.y, c);
+        }
+        return;
+    }
+    f.affine.compute_root().vectorize(c, 8, TailStrategy::Predicate);
+    if (!train) return;
+    f.statistics.total.compute_root();
+    f.statistics.group.compute_root();
+    f.statistics.group.update().fuse(c, g, tasks).parallel(tasks);
+    place_in_group(f.statistics, l, numerics::planar::lanes);
+}
+
+void apply_interleaved_cpu(BatchNormFuncs& f, const Schedule& schedule) {
+    using vars::c, vars::g, vars::r;
+    const bool parallel = schedule.parallel != Schedule::Parallel::none;
+    Var tasks("tasks"), task("task"), block("block");
+    const int width = schedule.vector;
+
+    f.y.split(r, task, r, schedule.task, TailStrategy::GuardWithIf);
+    vectorize_y(f, c, schedule);
+    f.y.reorder(c, r, task);
+    if (parallel) f.y.parallel(task);
+    f.affine.compute_root().vectorize(c, 8, TailStrategy::Predicate);
+    if (f.spec.op != Op::train_forward) return;
+
+    Statistics& st = f.statistics;
+    for (Func& o : f.channel_outputs) o.vectorize(c, 8, TailStrategy::Predicate);
+    st.total.compute_root().vectorize(c, 8, TailStrategy::Predicate);
+    st.total.update().reorder(st.in_total, c).vectorize(c, 8, TailStrategy::Predicate);
+    st.group.compute_root();
+    Stage merge = st.group.update();
+    if (schedule.block > 0) {
+        merge.split(c, block, c, schedule.block, TailStrategy::GuardWithIf);
+        Var vector("vector");
+        merge.split(c, c, vector, 8, TailStrategy::Predicate).vectorize(vector);
+        merge.reorder(c, st.in_group, block, g);
+        if (parallel) merge.fuse(block, g, tasks).parallel(tasks);
+    } else {
+        Var vector("vector");
+        merge.split(c, c, vector, 8, TailStrategy::Predicate).vectorize(vector);
+        merge.reorder(c, st.in_group, g);
+        if (parallel) merge.parallel(g);
+    }
+    place_in_group(st, c, width);
+    vectorize(st.pivot, c, 8);
+    vectorize(st.chunk, c, 8);
+}
+
+void apply_cpu(BatchNormFuncs& f, const Schedule& schedule) {
+    check_legal(schedule, f.spec);
+    if (f.spec.view == View::planar) {
+        apply_planar_cpu(f, schedule);
+    } else {
+        apply_interleaved_cpu(f, schedule);
+    }
+}
+
+}  // namespace fusebn

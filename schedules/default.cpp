@@ -1,0 +1,82 @@
+// The default schedule, from a model of the caches.
+//
+//   bytes     of x and y together; what is read once and written once
+//   store     stream when x and y do not fit the L3 cache together: y would push out what is still to be read, and each
+//             of its lines would be read before it is written. Inside the cache streaming is harmful (a 6 MB copy took
+//             2.6 times as long), so smaller tensors are stored through it.
+//   parallel  none below 64 KB: a second thread is woken in a few microseconds, and 64 KB take about as long.
+//             planar train_forward goes by channels, which reads each value from DRAM once, where a channel's slab and
+//             its neighbour's fit the L3 cache (two threads work on two slabs) and there are channels enough for the
+//             threads; else by rows.
+//   task      as many channels or rows as make 128 KB of x: long enough to hide the hand-over, short enough to balance
+//   block     interleaved: channels whose chunk (64 rows) fits half of the L2 cache, at least 4 lines to a row
+//   vector    16 floats: one zmm, two ymm, four xmm
+
+#include <algorithm>
+
+#include "generators/numerics.h"
+#include "schedules/schedule.h"
+
+namespace fusebn {
+
+namespace {
+
+constexpr std::int64_t serial_bytes = 64 << 10;
+constexpr std::int64_t task_bytes = 128 << 10;
+
+std::int64_t or_if_any(std::int64_t extent, std::int64_t guess) { return extent == any_extent ? guess : extent; }
+
+}  // namespace
+
+Schedule default_schedule(const KernelSpec& spec, InstructionSet, const CacheModel& caches) {
+    // An extent that is known at run time only is taken for a middling one: parallel, cached.
+    const std::int64_t outer = or_if_any(spec.outer, spec.view == View::planar ? 32 : 8192);
+    const std::int64_t channels = or_if_any(spec.channels, 64);
+    const std::int64_t inner = spec.view == View::planar ? or_if_any(spec.inner, 784) : 1;
+    const std::int64_t element = element_bytes(spec.dtype);
+    const double bytes = 2.0 * static_cast<double>(element) * static_cast<double>(outer) *
+                         static_cast<double>(channels) * static_cast<double>(inner);
+    const bool train = spec.op == Op::train_forward;
+
+    Schedule s;
+    s.vector = 16;
+    if (spec.view == View::interleaved) {
+        while (s.vector > 4 && spec.channels != any_extent && spec.channels < s.vector) s.vector /= 2;
+    } else {
+        while (s.vector > 4 && spec.inner != any_extent && spec.inner < s.vector) s.vector /= 2;
+    }
+    s.unroll = 4;
+    if (bytes < serial_bytes) {
+        s.parallel = Schedule::Parallel::none;
+    } else if (train && spec.view == View::planar) {
+        const double slab = static_cast<double>(outer) * static_cast<double>(inner) * static_cast<double>(element);
+        const bool slabs_fit = 2 * slab <= static_cast<double>(caches.l3) / 2;
+        s.parallel = slabs_fit && channels >= 8 ? Schedule::Parallel::channels : Schedule::Parallel::rows;
+    } else {
+        s.parallel = Schedule::Parallel::rows;
+    }
+
+    const std::int64_t row = spec.view == View::planar
+                                 ? inner * element * (s.parallel == Schedule::Parallel::channels ? outer : 1)
+                                 : channels * element;
+    const std::int64_t units = spec.view == View::planar ? channels : outer;
+    s.task = static_cast<int>(std::clamp<std::int64_t>(task_bytes / row, 1, std::max<std::int64_t>(1, units)));
+
+    if (train && spec.view == View::interleaved) {
+        const std::int64_t fits = caches.l2 / 2 / (numerics::interleaved::chunk_rows * element);
+        const std::int64_t block = std::max<std::int64_t>(64, fits / 16 * 16);
+        s.block = channels > block ? static_cast<int>(block) : 0;
+    }
+
+    if (bytes > static_cast<double>(caches.l3)) {
+        s.store = Schedule::Store::stream;
+        try {
+            check_legal(s, spec);
+        } catch (const ScheduleError&) {
+            s.store = Schedule::Store::cached;
+        }
+    }
+    return s;
+}
+
+}  // namespace fusebn

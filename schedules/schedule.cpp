@@ -1,0 +1,122 @@
+#include "schedules/schedule.h"
+
+#include <charconv>
+#include <sstream>
+#include <vector>
+
+namespace fusebn {
+
+namespace {
+
+constexpr NamedValue<Schedule::Parallel> parallel_names[] = {
+    {Schedule::Parallel::none, "none"}, {Schedule::Parallel::channels, "channels"}, {Schedule::Parallel::rows, "rows"}};
+constexpr NamedValue<Schedule::Store> store_names[] = {{Schedule::Store::cached, "cached"},
+                                                       {Schedule::Store::stream, "stream"}};
+
+template <class E, size_t N>
+std::string name_of(E value, const NamedValue<E> (&names)[N]) {
+    return std::string(names[static_cast<int>(value)].name);
+}
+
+template <class E, size_t N>
+E named(const std::string& key, const std::string& text, const NamedValue<E> (&names)[N]) {
+    std::string allowed;
+    for (const auto& n : names) {
+        if (n.name == text) return n.value;
+        allowed += (allowed.empty() ? "" : ", ") + std::string(n.name);
+    }
+    throw ScheduleError("schedule." + key + ": found \"" + text + "\"; allowed: " + allowed);
+}
+
+int number(const std::string& key, const std::string& text, int least) {
+    int value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size() || value < least || value > (1 << 20)) {
+        throw ScheduleError("schedule." + key + ": found \"" + text + "\"; allowed: a number from " +
+                            std::to_string(least) + " to 1048576");
+    }
+    return value;
+}
+
+}  // namespace
+
+bool operator==(const Schedule& a, const Schedule& b) { return to_text(a) == to_text(b); }
+
+std::string to_text(const Schedule& s) {
+    std::ostringstream out;
+    out << "vector=" << s.vector << " unroll=" << s.unroll << " parallel=" << name_of(s.parallel, parallel_names)
+        << " task=" << s.task << " block=" << s.block << " prefetch=" << s.prefetch
+        << " store=" << name_of(s.store, store_names);
+    return out.str();
+}
+
+Schedule parse_schedule(const std::string& text, const Schedule& base) {
+    Schedule s = base;
+    std::istringstream in(text);
+    for (std::string item; in >> item;) {
+        const size_t equals = item.find('=');
+        const std::string key = item.substr(0, equals);
+        const std::string value = equals == std::string::npos ? "" : item.substr(equals + 1);
+        if (key == "vector") {
+            s.vector = number(key, value, 1);
+        } else if (key == "unroll") {
+            s.unroll = number(key, value, 1);
+        } else if (key == "parallel") {
+            s.parallel = named(key, value, parallel_names);
+        } else if (key == "task") {
+            s.task = number(key, value, 1);
+        } else if (key == "block") {
+            s.block = number(key, value, 0);
+        } else if (key == "prefetch") {
+            s.prefetch = number(key, value, 0);
+        } else if (key == "store") {
+            s.store = named(key, value, store_names);
+        } else {
+            throw ScheduleError("schedule: found \"" + item +
+                                "\"; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, store=");
+        }
+    }
+    return s;
+}
+
+void check_legal(const Schedule& s, const KernelSpec& spec) {
+    const std::string name = kernel_name(spec);
+    const auto refuse = [&](const std::string& key, const std::string& found, const std::string& why) {
+        throw ScheduleError("schedule." + key + ": found " + found + " for " + name + "; " + why);
+    };
+    if (s.vector != 4 && s.vector != 8 && s.vector != 16 && s.vector != 32) {
+        refuse("vector", std::to_string(s.vector), "allowed: 4, 8, 16, 32");
+    }
+    if (s.unroll > 16) refuse("unroll", std::to_string(s.unroll), "allowed: 1 to 16");
+    if (s.parallel == Schedule::Parallel::channels && !(spec.op == Op::train_forward && spec.view == View::planar)) {
+        refuse("parallel", "channels", "only planar train_forward works channel by channel; allowed: none, rows");
+    }
+    if (s.block != 0 && !(spec.op == Op::train_forward && spec.view == View::interleaved)) {
+        refuse("block", std::to_string(s.block), "only interleaved train_forward has channel blocks; allowed: 0");
+    }
+    if (s.prefetch > 8) refuse("prefetch", std::to_string(s.prefetch), "allowed: 0 to 8");
+    if (s.prefetch > 0 && (spec.inner == any_extent || spec.inner > (1 << 26))) {
+        refuse("prefetch", std::to_string(s.prefetch),
+               "the distance is only known for a fixed spatial size; allowed: 0");
+    }
+    if (s.prefetch > 0 &&
+        !(spec.op == Op::train_forward && spec.view == View::planar && s.parallel != Schedule::Parallel::rows)) {
+        refuse("prefetch", std::to_string(s.prefetch),
+               "only planar train_forward by channels fetches ahead; allowed: 0");
+    }
+    if (s.block % 16 != 0) refuse("block", std::to_string(s.block), "allowed: 0 or a multiple of 16");
+    if (s.store == Schedule::Store::stream) {
+        // A streamed line that is not filled whole costs several times a cached store.
+        const std::int64_t row = spec.view == View::planar ? spec.inner : spec.channels;
+        const std::int64_t line = 64 / element_bytes(spec.dtype);
+        if (row == any_extent || row % line != 0) {
+            refuse("store", "stream",
+                   "a row of y must be whole 64-byte lines (" + std::to_string(line) + " elements); allowed: cached");
+        }
+        if ((row / s.vector * s.vector) != row) {
+            refuse("vector", std::to_string(s.vector), "with store=stream a row must be whole vectors");
+        }
+    }
+}
+
+}  // namespace fusebn

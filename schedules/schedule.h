@@ -1,0 +1,60 @@
+// HOW a kernel's loops run. A schedule is data: it can be written, read, searched and shipped, and it never changes a
+// value: the sums' order is the algorithm's (generators/numerics.h).
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "generators/kernel_spec.h"
+
+namespace fusebn {
+
+struct Schedule {
+    enum class Parallel {
+        none,      // one thread, one loop
+        channels,  // planar train_forward: a task is a run of channels, from the first sum to the last store
+        rows,      // a task is a run of samples or rows; statistics and apply are separate loops
+    };
+    enum class Store {
+        cached,
+        stream,  // non-temporal, past the caches; y must lie on whole 64-byte lines
+    };
+
+    int vector = 16;  // lanes of the apply loop
+    int unroll = 1;   // vectors in the apply loop's body
+    Parallel parallel = Parallel::none;
+    int task = 1;   // planar: channels in a task.  interleaved: rows in a task of the apply loop
+    int block = 0;  // interleaved train_forward: channels whose statistics are made together; 0: all
+    int prefetch =
+        0;  // planar train_forward by channels: the apply loop fetches x of the channel so far ahead; 0: none
+    Store store = Store::cached;
+};
+bool operator==(const Schedule& a, const Schedule& b);
+
+// "vector=16 unroll=2 parallel=channels task=1 block=0 prefetch=1 store=stream"
+std::string to_text(const Schedule& schedule);
+
+class ScheduleError : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+// Reads the text form; keys left out keep their value in `base`. Throws ScheduleError: the key, what was found, what is
+// allowed.
+Schedule parse_schedule(const std::string& text, const Schedule& base);
+
+// Throws ScheduleError where `schedule` is not in the legal space of `spec`: says which key, why, what is allowed.
+void check_legal(const Schedule& schedule, const KernelSpec& spec);
+
+// Sizes in bytes of the caches that a kernel is to run with: L1 and L2 of one core, L3 as shared by all.
+struct CacheModel {
+    std::int64_t l1 = 32 << 10;
+    std::int64_t l2 = 512 << 10;
+    std::int64_t l3 = 32 << 20;
+};
+
+// The schedule for a kernel that nobody has tuned. The model is in the .cpp.
+Schedule default_schedule(const KernelSpec& spec, InstructionSet isa, const CacheModel& caches = {});
+
+}  // namespace fusebn

@@ -1,0 +1,2 @@
+fusebn_add_library(small_bn SPEC from_spec/small.toml)
+fusebn_add_library(small_bn SPEC from_spec/other.toml)

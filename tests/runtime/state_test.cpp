@@ -1,0 +1,229 @@
+// set_state, and the file form of a layer's state.
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+
+#include "fake_library.h"
+
+namespace fusebn::test {
+namespace {
+
+class StateFile : public testing::Test {
+protected:
+    FakeLibrary library_ = generic_library();
+    BatchNorm2d layer_{3, library_.table()};
+    std::filesystem::path folder_ =
+        std::filesystem::temp_directory_path() / ("fusebn_state_" + std::to_string(::getpid()));
+    std::string path_ = (folder_ / "layer.safetensors").string();
+
+    void SetUp() override { std::filesystem::create_directory(folder_); }
+    void TearDown() override { std::filesystem::remove_all(folder_); }
+
+    static BatchNormState some_state() {
+        return {{1, 2, 3}, {4, 5, 6}, {-7, 8, std::numeric_limits<float>::infinity()}, {0, 1e-30f, 9}, 1234567890123};
+    }
+    static std::string data() {
+        std::string bytes(56, '\0');
+        const BatchNormState state = some_state();
+        std::memcpy(bytes.data(), &state.num_batches_tracked, 8);
+        std::memcpy(bytes.data() + 8, state.gamma.data(), 12);
+        std::memcpy(bytes.data() + 20, state.beta.data(), 12);
+        std::memcpy(bytes.data() + 32, state.running_mean.data(), 12);
+        std::memcpy(bytes.data() + 44, state.running_var.data(), 12);
+        return bytes;
+    }
+    static std::string header(const std::string& replaced = "", const std::string& by = "") {
+        std::string text = R"({"num_batches_tracked":{"dtype":"I64","shape":[],"data_offsets":[0,8]},)"
+                           R"("weight":{"dtype":"F32","shape":[3],"data_offsets":[8,20]},)"
+                           R"("bias":{"dtype":"F32","shape":[3],"data_offsets":[20,32]},)"
+                           R"("running_mean":{"dtype":"F32","shape":[3],"data_offsets":[32,44]},)"
+                           R"("running_var":{"dtype":"F32","shape":[3],"data_offsets":[44,56]}})";
+        if (!replaced.empty()) {
+            const std::size_t at = text.find(replaced);
+            EXPECT_NE(at, std::string::npos) << replaced;
+            text.replace(at, replaced.size(), by);
+        }
+        return text;
+    }
+    void write(const std::string& bytes) { std::ofstream(path_, std::ios::binary) << bytes; }
+    static std::string file(const std::string& header, const std::string& data) {
+        std::string length(8, '\0');
+        const std::uint64_t size = header.size();
+        std::memcpy(length.data(), &size, 8);
+        return length + header + data;
+    }
+    void expect_equal(const BatchNormState& a, const BatchNormState& b) {
+        EXPECT_EQ(a.gamma, b.gamma);
+        EXPECT_EQ(a.beta, b.beta);
+        EXPECT_EQ(a.running_mean, b.running_mean);
+        EXPECT_EQ(a.running_var, b.running_var);
+        EXPECT_EQ(a.num_batches_tracked, b.num_batches_tracked);
+    }
+    void expect_refused(ErrorCode code, const std::string& bytes, const std::string& words = "") {
+        write(bytes);
+        const BatchNormState before = layer_.state();
+        const Status s = layer_.load(path_);
+        EXPECT_EQ(s.code(), code) << s.message();
+        EXPECT_NE(s.message().find(words), std::string::npos) << s.message();
+        expect_equal(layer_.state(), before);
+    }
+};
+
+TEST_F(StateFile, ComesBackAsItWasSaved) {
+    ASSERT_TRUE(layer_.set_state(some_state()).ok());
+    for (const std::string prefix : {"", "bn1.", "layer \"ü\"."}) {
+        const Status saved = layer_.save(path_, prefix);
+        ASSERT_TRUE(saved.ok()) << saved.message();
+        BatchNorm2d other(3, library_.table());
+        const Status loaded = other.load(path_, prefix);
+        ASSERT_TRUE(loaded.ok()) << loaded.message();
+        expect_equal(other.state(), some_state());
+        EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1) << "nothing else is left";
+    }
+    EXPECT_EQ(layer_.load(path_, "bn2.").code(), ErrorCode::bad_file);
+    EXPECT_NE(layer_.load(path_, "bn2.").message().find("bn2.num_batches_tracked"), std::string::npos);
+}
+
+TEST_F(StateFile, HoldsOnlyWhatTheLayerHas) {
+    for (const bool affine : {true, false}) {
+        for (const bool tracks : {true, false}) {
+            BatchNormOptions options;
+            options.affine = affine;
+            options.track_running_stats = tracks;
+            BatchNorm2d layer(3, library_.table(), options);
+            ASSERT_TRUE(layer.save(path_).ok());
+            std::ifstream in(path_, std::ios::binary);
+            const std::string text((std::istreambuf_iterator<char>(in)), {});
+            EXPECT_EQ(text.find("\"weight\"") != std::string::npos, affine);
+            EXPECT_EQ(text.find("\"bias\"") != std::string::npos, affine);
+            EXPECT_EQ(text.find("\"running_mean\"") != std::string::npos, tracks);
+            EXPECT_EQ(text.find("\"num_batches_tracked\"") != std::string::npos, tracks);
+            std::uint64_t header_bytes = 0;
+            std::memcpy(&header_bytes, text.data(), 8);
+            EXPECT_EQ(header_bytes % 8, 0u);
+            EXPECT_EQ(text.size() - 8 - header_bytes, (affine ? 24u : 0u) + (tracks ? 32u : 0u));
+            EXPECT_TRUE(layer.load(path_).ok());
+        }
+    }
+}
+
+TEST_F(StateFile, MayHoldOtherTensorsAndMetadata) {
+    std::string with_others = header("{\"num", R"({"__metadata__":{"format":"pt"},"conv.weight":{"dtype":"BF16",)"
+                                               R"("shape":[2,2],"data_offsets":[56,64]},"num)");
+    write(file(with_others, data() + std::string(8, 'x')));
+    const Status s = layer_.load(path_);
+    ASSERT_TRUE(s.ok()) << s.message();
+    expect_equal(layer_.state(), some_state());
+}
+
+TEST_F(StateFile, ThatIsMalformedLeavesTheLayerAsItWas) {
+    const auto bad = ErrorCode::bad_file;
+    write(file(header(), data()));
+    ASSERT_TRUE(BatchNorm2d(3, library_.table()).load(path_).ok()) << "what the cases below break is whole";
+
+    const std::string whole = file(header(), data());
+    for (const std::size_t size :
+         {std::size_t{0}, std::size_t{7}, std::size_t{8}, std::size_t{100}, whole.size() - 1}) {
+        expect_refused(bad, whole.substr(0, size));
+    }
+    expect_refused(bad, std::string(8, '\xff') + header() + data(), "its header's length");
+    expect_refused(bad, std::string("\0\0\x20\0\0\0\0\0", 8) + std::string(1 << 22, ' '), "1048576 at most");
+    expect_refused(bad, file("", data()), "cannot be parsed");
+    expect_refused(bad, file("{", data()), "cannot be parsed");
+    expect_refused(bad, file("[]", data()), "no JSON object");
+    expect_refused(bad, file("{}", data()), "no tensor \"num_batches_tracked\"");
+    expect_refused(bad, file(std::string(100000, '['), data()), "too deep");
+    expect_refused(bad, file("{\"weight\":3}", data()), "data_offsets");
+    expect_refused(bad, file(header("\"weight\"", "\"weights\""), data()), "no tensor \"weight\"");
+    expect_refused(bad, file(header("\"F32\"", "\"F16\""), data()), "has dtype \"F16\"; expected F32");
+    expect_refused(bad, file(header("\"F32\"", "32"), data()), "dtype 32");
+    expect_refused(bad, file(header("\"I64\"", "\"I32\""), data()), "expected I64");
+    expect_refused(bad, file(header("\"dtype\":\"F32\",", ""), data()), "dtype none");
+    expect_refused(bad, file(header("[8,20]", "[8,16]"), data()), "its shape needs 12");
+    expect_refused(bad, file(header("[8,20]", "[4,16]"), data()), "share bytes");
+    expect_refused(bad, file(header("[20,32]", "[8,20]"), data()), "share bytes");
+    expect_refused(bad, file(header("[44,56]", "[48,60]"), data()), "data_offsets within");
+    expect_refused(bad, file(header("[44,56]", "[56,44]"), data()), "data_offsets within");
+    expect_refused(bad, file(header("[44,56]", "[18446744073709551604,18446744073709551615]"), data()), "data_offsets");
+    expect_refused(bad, file(header("[44,56]", "[44,18446744073709551616]"), data()), "data_offsets");
+    expect_refused(bad, file(header("[44,56]", "[-12,0]"), data()), "data_offsets");
+    expect_refused(bad, file(header("[44,56]", "[44.0,56]"), data()), "data_offsets");
+    expect_refused(bad, file(header("[44,56]", "[44]"), data()), "data_offsets");
+    expect_refused(bad, file(header("[44,56]", "{\"a\":44}"), data()), "data_offsets");
+    expect_refused(ErrorCode::shape_mismatch, file(header("\"shape\":[3]", "\"shape\":[4]"), data()), "shape [4]");
+    expect_refused(ErrorCode::shape_mismatch, file(header("\"shape\":[3]", "\"shape\":[1,3]"), data()), "shape [1,3]");
+    expect_refused(ErrorCode::shape_mismatch, file(header("\"shape\":[3]", "\"shape\":\"3\""), data()));
+    expect_refused(ErrorCode::shape_mismatch, file(header("\"shape\":[]", "\"shape\":[1]"), data()));
+    std::string negative = data();
+    const float minus = -1;
+    std::memcpy(negative.data() + 48, &minus, 4);
+    expect_refused(bad, file(header(), negative), "running_var[1] is negative");
+}
+
+TEST_F(StateFile, ThatCannotBeReadOrWrittenIsAnIoError) {
+    EXPECT_EQ(layer_.load((folder_ / "none").string()).code(), ErrorCode::io_error);
+    EXPECT_EQ(layer_.load(folder_.string()).code(), ErrorCode::io_error);
+    EXPECT_EQ(layer_.load("").code(), ErrorCode::io_error);
+    const std::string fifo = (folder_ / "fifo").string();
+    ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+    EXPECT_EQ(layer_.load(fifo).code(), ErrorCode::io_error) << "and does not wait";
+    EXPECT_EQ(layer_.save((folder_ / "none" / "file").string()).code(), ErrorCode::io_error);
+    EXPECT_EQ(layer_.save(folder_.string()).code(), ErrorCode::io_error) << "a folder is not replaced";
+    EXPECT_EQ(layer_.save(path_, "\xff").code(), ErrorCode::invalid_argument) << "no UTF-8";
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1) << "the fifo alone";
+}
+
+TEST(State, IsRefusedWhenItsSizesAreNotTheLayers) {
+    FakeLibrary library = generic_library();
+    BatchNorm1d layer(2, library.table());
+    const BatchNormState good{{1, 2}, {3, 4}, {5, 6}, {7, 8}, 9};
+    ASSERT_TRUE(layer.set_state(good).ok());
+    const auto expect_refused = [&](auto&& change, const std::string& words) {
+        BatchNormState state = good;
+        change(state);
+        const Status s = layer.set_state(state);
+        EXPECT_EQ(s.code(), ErrorCode::invalid_argument);
+        EXPECT_NE(s.message().find(words), std::string::npos) << s.message();
+        EXPECT_EQ(layer.state().gamma, good.gamma);
+        EXPECT_EQ(layer.state().running_var, good.running_var);
+        EXPECT_EQ(layer.state().num_batches_tracked, 9);
+    };
+    expect_refused([](BatchNormState& s) { s.gamma = {1}; }, "gamma has 1 values; expected 2");
+    expect_refused([](BatchNormState& s) { s.beta = {}; }, "beta has 0");
+    expect_refused([](BatchNormState& s) { s.running_mean = {1, 2, 3}; }, "running_mean has 3");
+    expect_refused([](BatchNormState& s) { s.running_var = {}; }, "running_var has 0");
+    expect_refused([](BatchNormState& s) { s.running_var = {1, -1e-30f}; }, "running_var[1] is negative");
+    expect_refused([](BatchNormState& s) { s.num_batches_tracked = -1; }, "num_batches_tracked is -1");
+}
+
+TEST(State, StartsAgainWhenReset) {
+    FakeLibrary library = generic_library();
+    BatchNorm1d layer(2, library.table());
+    ASSERT_TRUE(layer.set_state({{1, 2}, {3, 4}, {5, 6}, {7, 8}, 9}).ok());
+    layer.reset_running_stats();
+    EXPECT_EQ(layer.state().running_mean, (std::vector<float>{0, 0}));
+    EXPECT_EQ(layer.state().running_var, (std::vector<float>{1, 1}));
+    EXPECT_EQ(layer.state().num_batches_tracked, 0);
+    EXPECT_EQ(layer.state().gamma, (std::vector<float>{1, 2}));
+}
+
+TEST(State, StopsCountingAtTheLastCount) {
+    FakeLibrary library = generic_library();
+    BatchNorm1d layer(2, library.table());
+    constexpr std::int64_t last = std::numeric_limits<std::int64_t>::max();
+    ASSERT_TRUE(layer.set_state({{1, 1}, {0, 0}, {0, 0}, {1, 1}, last}).ok());
+    const std::vector<float> x = noise(10);
+    std::vector<float> y(10);
+    EXPECT_TRUE(layer.forward(tensor(x.data(), Layout::NC, {5, 2}), tensor(y.data(), Layout::NC, {5, 2})).ok());
+    EXPECT_EQ(layer.state().num_batches_tracked, last);
+}
+
+}  // namespace
+}  // namespace fusebn::test

@@ -1,0 +1,530 @@
+// The spec's reader: one test a rule, one a kind of mistake, and a seeded loop of broken files.
+#include "compiler/spec.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <fstream>
+#include <random>
+#include <sstream>
+
+namespace fusebn {
+namespace {
+
+LibrarySpec parse(const std::string& text) { return parse_spec(text, "net.toml"); }
+
+// What the parser says of a text it must refuse.
+std::string refusal(const std::string& text, const std::string& file = "net.toml") {
+    try {
+        parse_spec(text, file);
+    } catch (const SpecError& error) {
+        return error.what();
+    }
+    return "accepted";
+}
+
+// One kernel, whose table opens on line 4 and goes on with `rest` on line 5.
+std::string one_kernel(const std::string& rest) {
+    return "[defaults]\nlayout = \"NCHW\"\nop = \"inference\"\n[[kernel]]\n" + rest + "\n";
+}
+
+std::string name_of(const std::string& rest) {
+    const LibrarySpec spec = parse(one_kernel(rest));
+    return spec.kernels.size() == 1 ? kernel_name(spec.kernels[0].kernel) : "not one kernel";
+}
+
+std::string example_of_the_docs() {
+    std::ifstream file(FUSEBN_SPEC_DOC);
+    std::stringstream text;
+    text << file.rdbuf();
+    const std::string all = text.str(), fence = "```toml\n";
+    const std::size_t begin = all.find(fence);
+    if (begin == std::string::npos) return "";
+    return all.substr(begin + fence.size(), all.find("```", begin + fence.size()) - begin - fence.size());
+}
+
+// ---- what is read ----
+
+TEST(Spec, ReadsTheExampleOfTheDocsAndNamesItsKernelsAsItsCommentsSay) {
+    const std::string text = example_of_the_docs();
+    ASSERT_FALSE(text.empty());
+    const LibrarySpec spec = parse(text);
+    EXPECT_EQ(spec.name, "resnet50_bn");
+    EXPECT_EQ(spec.targets.size(), 3u);
+    ASSERT_EQ(spec.kernels.size(), 5u);
+    for (const SpecKernel& entry : spec.kernels) {
+        EXPECT_NE(text.find("# bn_" + kernel_name(entry.kernel).substr(3)) == std::string::npos,
+                  text.find("and " + kernel_name(entry.kernel)) == std::string::npos)
+            << kernel_name(entry.kernel);
+    }
+    EXPECT_TRUE(spec.kernels[4].kernel.generic());
+}
+
+TEST(Spec, TakesTheNameFromTheFileWhenItSaysNone) {
+    EXPECT_EQ(parse_spec(one_kernel("shape = [1, 2, 3, 4]"), "some/where/my_net.toml").name, "my_net");
+    EXPECT_EQ(parse_spec("name = \"a_b9\"\n" + one_kernel("shape = [1, 2, 3, 4]"), "my-net.toml").name, "a_b9");
+}
+
+TEST(Spec, TakesAGivenNameBeforeItsOwnAndBeforeTheFiles) {
+    EXPECT_EQ(parse_spec(one_kernel("shape = [1, 2, 3, 4]"), "my-net.toml", "given").name, "given");
+    EXPECT_EQ(parse_spec("name = \"own\"\n" + one_kernel("shape = [1, 2, 3, 4]"), "net.toml", "given").name, "given");
+}
+
+TEST(Spec, BuildsForAllThreeInstructionSetsByDefault) {
+    const std::vector<InstructionSet> all = {InstructionSet::x86_64, InstructionSet::x86_64_avx2,
+                                             InstructionSet::x86_64_avx512};
+    EXPECT_EQ(parse(one_kernel("shape = [1, 2, 3, 4]")).targets, all);
+}
+
+TEST(Spec, SortsTargetsAndMergesEqualOnes) {
+    const std::string text = "targets = [\"x86-64-avx2\", \"x86-64\", \"x86-64-avx2\"]\n";
+    const std::vector<InstructionSet> two = {InstructionSet::x86_64, InstructionSet::x86_64_avx2};
+    EXPECT_EQ(parse(text + one_kernel("shape = [1, 2, 3, 4]")).targets, two);
+}
+
+TEST(Spec, ResolvesHostIntoTheBestInstructionSetOfThisMachine) {
+    const auto host = host_instruction_set();
+    if (!host) GTEST_SKIP() << "this machine has no instruction set that fusebn builds for";
+    EXPECT_EQ(parse("targets = [\"host\"]\n" + one_kernel("shape = [1, 2, 3, 4]")).targets,
+              std::vector<InstructionSet>{*host});
+    EXPECT_EQ(parse_targets({"host"}, "--targets"), std::vector<InstructionSet>{*host});
+}
+
+TEST(Spec, CollapsesEveryLayoutIntoItsView) {
+    EXPECT_EQ(name_of("shape = [32, 64, 56, 56]"), "bn_inference_f32_planar_n32_c64_s3136_none");
+    EXPECT_EQ(name_of("shape = [32, 64, 3136]\nlayout = \"NCL\""), "bn_inference_f32_planar_n32_c64_s3136_none");
+    EXPECT_EQ(name_of("shape = [2, 3, 4, 5, 6]\nlayout = \"NCDHW\""), "bn_inference_f32_planar_n2_c3_s120_none");
+    EXPECT_EQ(name_of("shape = [32, 64]\nlayout = \"NC\""), "bn_inference_f32_interleaved_r32_c64_none");
+    EXPECT_EQ(name_of("shape = [32, 10, 64]\nlayout = \"NLC\""), "bn_inference_f32_interleaved_r320_c64_none");
+    EXPECT_EQ(name_of("shape = [32, 56, 56, 64]\nlayout = \"NHWC\""), "bn_inference_f32_interleaved_r100352_c64_none");
+    EXPECT_EQ(name_of("shape = [2, 3, 4, 5, 6]\nlayout = \"NDHWC\""), "bn_inference_f32_interleaved_r120_c6_none");
+}
+
+TEST(Spec, OneAnyExtentMakesItsProductAny) {
+    EXPECT_EQ(name_of("shape = [\"any\", 64, 56, 56]"), "bn_inference_f32_planar_nany_c64_s3136_none");
+    EXPECT_EQ(name_of("shape = [8, 64, 56, \"any\"]"), "bn_inference_f32_planar_n8_c64_sany_none");
+    EXPECT_EQ(name_of("shape = [8, 56, \"any\", 64]\nlayout = \"NHWC\""), "bn_inference_f32_interleaved_rany_c64_none");
+    EXPECT_EQ(name_of("shape = [\"any\", \"any\"]\nlayout = \"NC\""), "bn_inference_f32_interleaved_rany_cany_none");
+}
+
+TEST(Spec, AKernelsKeysComeBeforeTheDefaults) {
+    const std::string defaults = "[defaults]\nlayout=\"NCHW\"\nop=\"inference\"\nactivation=\"relu\"\ndtype=\"f32\"\n";
+    const LibrarySpec spec = parse(defaults +
+                                   "[[kernel]]\nshape=[1,2,3,4]\n"
+                                   "[[kernel]]\nshape=[1,2,3,4]\nop=\"train_forward\"\nactivation=\"none\"\n");
+    ASSERT_EQ(spec.kernels.size(), 2u);
+    EXPECT_EQ(kernel_name(spec.kernels[0].kernel), "bn_inference_f32_planar_n1_c2_s12_relu");
+    EXPECT_EQ(kernel_name(spec.kernels[1].kernel), "bn_train_forward_f32_planar_n1_c2_s12_none");
+    EXPECT_EQ(spec.kernels[0].line, 6);
+    EXPECT_EQ(spec.kernels[1].line, 8);
+}
+
+TEST(Spec, ExpandsOperationsAndMergesEqualRowsInTheOrderOfTheFile) {
+    const LibrarySpec spec =
+        parse(one_kernel("shape = [1, 2, 3, 4]\nop = [\"train_forward\", \"inference\"]\n"
+                         "[[kernel]]\nshape = [1, 2, 12]\nlayout = \"NCL\"\n"
+                         "[[kernel]]\nshape = [1, 2, 3, 5]"));
+    ASSERT_EQ(spec.kernels.size(), 3u);
+    EXPECT_EQ(kernel_name(spec.kernels[0].kernel), "bn_train_forward_f32_planar_n1_c2_s12_none");
+    EXPECT_EQ(kernel_name(spec.kernels[1].kernel), "bn_inference_f32_planar_n1_c2_s12_none");
+    EXPECT_EQ(kernel_name(spec.kernels[2].kernel), "bn_inference_f32_planar_n1_c2_s15_none");
+}
+
+TEST(Spec, KeepsAScheduleAsItWasWritten) {
+    EXPECT_EQ(parse(one_kernel("shape = [1, 2, 3, 4]\nschedule = \"vector=8 store=stream\"")).kernels[0].schedule,
+              "vector=8 store=stream");
+    EXPECT_EQ(parse(one_kernel("shape = [1, 2, 3, 4]")).kernels[0].schedule, "");
+}
+
+TEST(Spec, TakesTheLargestExtentAndTheLargestTensor) {
+    EXPECT_EQ(name_of("shape = [2147479551, 1]\nlayout = \"NC\""), "bn_inference_f32_interleaved_r2147479551_c1_none");
+    EXPECT_EQ(name_of("shape = [1048576, 33554432]\nlayout = \"NC\""),
+              "bn_inference_f32_interleaved_r1048576_c33554432_none");
+}
+
+TEST(Spec, ReadsWindowsLineEndsAndAByteOrderMark) {
+    EXPECT_EQ(parse("\xEF\xBB\xBF[[kernel]]\r\nop=\"inference\"\r\nlayout=\"NC\"\r\nshape=[4,8]\r\n").kernels.size(),
+              1u);
+}
+
+// ---- mistakes: the place, the key, what was found, what is allowed ----
+
+TEST(SpecMistake, ATextThatIsNotTomlSaysWhere) {
+    const std::string said = refusal("name = \"a\"\nshape = [1,\n");
+    EXPECT_EQ(said.rfind("net.toml:2:", 0), 0u) << said;
+    EXPECT_NE(said.find("syntax: found a mistake in the TOML itself"), std::string::npos) << said;
+    EXPECT_NE(said.find("allowed: TOML 1.0"), std::string::npos) << said;
+}
+
+// toml++ 3.3 takes it for granted that a header opens with a key.
+TEST(SpecMistake, ATableWhoseNameIsADotIsRefusedInEveryBuildType) {
+    EXPECT_EQ(refusal("[.]\n"),
+              "net.toml:1:1: syntax: found a mistake in the TOML itself (at a place its reader cannot name); allowed: "
+              "TOML 1.0");
+}
+
+TEST(SpecMistake, LettersBeyondAsciiAreForComments) {
+    EXPECT_EQ(
+        parse("# caf\xc3\xa9 \xe2\x86\x92 \xf0\x9f\x98\x80\n" + one_kernel("shape = [1, 2, 3, 4]")).kernels.size(), 1u);
+    EXPECT_EQ(refusal("# caf\xc3\xa9\nname = \"caf\xc3\xa9\"\n"),
+              "net.toml:2:12: syntax: found the byte \\xc3; allowed: ASCII (in a comment, any UTF-8)");
+    EXPECT_EQ(refusal("caf\xc3\xa9 = 1\n"),
+              "net.toml:1:4: syntax: found the byte \\xc3; allowed: ASCII (in a comment, any UTF-8)");
+}
+
+TEST(SpecMistake, AnUnknownKeyOfTheFileIsAnsweredWithTheNearestOne) {
+    EXPECT_EQ(refusal("target = [\"host\"]\n" + one_kernel("shape = [1, 2, 3, 4]")),
+              "net.toml:1:1: target: found an unknown key; allowed: name, targets, defaults, kernel; did you mean "
+              "\"targets\"?");
+}
+
+TEST(SpecMistake, AnUnknownKeyOfTheDefaultsIsAnsweredWithTheNearestOne) {
+    EXPECT_EQ(refusal("[defaults]\n  activaton = \"relu\"\n"),
+              "net.toml:2:3: defaults.activaton: found an unknown key; allowed: op, layout, dtype, activation; did you "
+              "mean \"activation\"?");
+}
+
+TEST(SpecMistake, AnUnknownKeyOfAKernelIsAnsweredWithTheNearestOne) {
+    EXPECT_EQ(
+        refusal(one_kernel("shpae = [1, 2, 3, 4]")),
+        "net.toml:5:1: kernel.shpae: found an unknown key; allowed: op, shape, layout, dtype, activation, residual, "
+        "schedule; did you mean \"shape\"?");
+}
+
+TEST(SpecMistake, AnUnknownKeyLikeNoOtherGetsNoSuggestion) {
+    EXPECT_EQ(refusal("zzzzzzzz = 1\n"),
+              "net.toml:1:1: zzzzzzzz: found an unknown key; allowed: name, targets, defaults, kernel");
+}
+
+TEST(SpecMistake, OfSeveralUnknownKeysTheFirstInTheFileIsNamed) {
+    EXPECT_EQ(refusal("zz = 1\naa = 2\n").rfind("net.toml:1:1: zz:", 0), 0u);
+}
+
+TEST(SpecMistake, ANameThatIsNoCIdentifierIsRefused) {
+    EXPECT_EQ(
+        refusal("name = \"my-net\"\n" + one_kernel("shape = [1, 2, 3, 4]")),
+        "net.toml:1:8: name: found \"my-net\"; allowed: a C identifier (letters, digits and single underscores, no "
+        "digit first, 100 characters at most) that is not a word of C++");
+    for (const char* name : {"", "9lives", "_x", "a__b", "class", "std", "fusebn", "main", "h\xc3\xa9"}) {
+        EXPECT_FALSE(is_library_name(name)) << name;
+    }
+    EXPECT_FALSE(is_library_name(std::string(101, 'a')));
+    EXPECT_TRUE(is_library_name(std::string(100, 'a')));
+}
+
+TEST(SpecMistake, ANameThatIsNoStringIsRefused) {
+    EXPECT_EQ(refusal("name = 3\n").rfind("net.toml:1:8: name: found 3; allowed: a C identifier", 0), 0u);
+}
+
+TEST(SpecMistake, AFileNameThatCannotNameTheLibraryIsRefused) {
+    const std::string said = refusal(one_kernel("shape = [1, 2, 3, 4]"), "my-net.toml");
+    EXPECT_EQ(
+        said.rfind("my-net.toml:1:1: name: found none, and the file's own name \"my-net\" cannot be one; allowed: a C",
+                   0),
+        0u)
+        << said;
+}
+
+TEST(SpecMistake, AGivenNameThatCannotNameTheLibraryIsRefused) {
+    try {
+        parse_spec(one_kernel("shape = [1, 2, 3, 4]"), "net.toml", "my-net");
+        FAIL();
+    } catch (const SpecError& error) {
+        EXPECT_EQ(std::string(error.what()).rfind("--name: found \"my-net\"; allowed: a C identifier", 0), 0u);
+    }
+}
+
+TEST(SpecMistake, AnUnknownTargetIsAnsweredWithTheNearestOne) {
+    EXPECT_EQ(refusal("targets = [\"x86-64\", \"x86-64-avx3\"]\n"),
+              "net.toml:1:22: targets: found \"x86-64-avx3\"; allowed: \"x86-64\", \"x86-64-avx2\", \"x86-64-avx512\", "
+              "\"host\"; did you mean \"x86-64-avx2\"?");
+}
+
+TEST(SpecMistake, AnEmptyListOfTargetsIsRefused) {
+    EXPECT_EQ(refusal("targets = []\n"),
+              "net.toml:1:11: targets: found an empty array; allowed: one or more of \"x86-64\", \"x86-64-avx2\", "
+              "\"x86-64-avx512\", \"host\"");
+}
+
+TEST(SpecMistake, AnUnknownTargetOfTheCommandLineNamesItsOption) {
+    try {
+        parse_targets({"avx2"}, "--targets");
+        FAIL();
+    } catch (const SpecError& error) {
+        EXPECT_EQ(std::string(error.what()).rfind("--targets: found \"avx2\"; allowed: \"x86-64\"", 0), 0u);
+    }
+    EXPECT_THROW(parse_targets({}, "--targets"), SpecError);
+}
+
+TEST(SpecMistake, AnUnknownLayoutIsAnsweredWithTheNearestOne) {
+    EXPECT_EQ(refusal(one_kernel("layout = \"NHCW\"\nshape = [1, 2, 3, 4]")),
+              "net.toml:5:10: kernel.layout: found \"NHCW\"; allowed: \"NC\", \"NCL\", \"NLC\", \"NCHW\", \"NHWC\", "
+              "\"NCDHW\", \"NDHWC\"; did you mean \"NCHW\"?");
+}
+
+TEST(SpecMistake, AnUnknownTypeSaysWhatThereIs) {
+    EXPECT_EQ(refusal(one_kernel("dtype = \"f16\"\nshape = [1, 2, 3, 4]")),
+              "net.toml:5:9: kernel.dtype: found \"f16\"; allowed: \"f32\"; did you mean \"f32\"?");
+}
+
+TEST(SpecMistake, AnUnknownActivationSaysWhatThereIs) {
+    EXPECT_EQ(refusal(one_kernel("activation = \"tanh\"\nshape = [1, 2, 3, 4]")),
+              "net.toml:5:14: kernel.activation: found \"tanh\"; allowed: \"none\", \"relu\"");
+}
+
+TEST(SpecMistake, AnUnknownOperationSaysWhatThereIs) {
+    EXPECT_EQ(refusal(one_kernel("op = [\"inference\", \"backward\"]\nshape = [1, 2, 3, 4]")),
+              "net.toml:5:20: kernel.op: found \"backward\"; allowed: \"inference\", \"train_forward\"");
+}
+
+TEST(SpecMistake, AnEmptyListOfOperationsIsRefused) {
+    EXPECT_EQ(
+        refusal(one_kernel("op = []\nshape = [1, 2, 3, 4]")),
+        "net.toml:5:6: kernel.op: found an empty array; allowed: one or more of \"inference\", \"train_forward\"");
+}
+
+TEST(SpecMistake, AnOperationThatIsNoStringIsRefused) {
+    EXPECT_EQ(refusal(one_kernel("op = [true]\nshape = [1, 2, 3, 4]")),
+              "net.toml:5:7: kernel.op: found true; allowed: \"inference\", \"train_forward\"");
+}
+
+TEST(SpecMistake, AKernelWithoutAnOperationIsRefused) {
+    EXPECT_EQ(refusal("[[kernel]]\nlayout = \"NC\"\nshape = [1, 2]\n"),
+              "net.toml:1:1: kernel.op: found none, here and in [defaults]; allowed: one or more of \"inference\", "
+              "\"train_forward\"");
+}
+
+TEST(SpecMistake, AKernelWithoutALayoutIsRefusedAndNotGuessed) {
+    EXPECT_EQ(refusal("[[kernel]]\nop = \"inference\"\nshape = [1, 2]\n")
+                  .rfind("net.toml:1:1: kernel.layout: found none, here and in [defaults]; allowed: \"NC\"", 0),
+              0u);
+}
+
+TEST(SpecMistake, AKernelWithoutAShapeIsRefused) {
+    EXPECT_EQ(refusal(one_kernel("activation = \"relu\"")),
+              "net.toml:4:1: kernel.shape: found none; allowed: 4 extents, in the order of NCHW: [N, C, H, W]");
+}
+
+TEST(SpecMistake, AShapeThatIsNoArrayIsRefused) {
+    EXPECT_EQ(refusal(one_kernel("shape = \"any\"")),
+              "net.toml:5:9: kernel.shape: found \"any\"; allowed: 4 extents, in the order of NCHW: [N, C, H, W]");
+}
+
+TEST(SpecMistake, AShapeOfAnotherRankIsRefused) {
+    EXPECT_EQ(refusal(one_kernel("shape = [1, 2, 3]")),
+              "net.toml:5:9: kernel.shape: found 3 extents; allowed: 4 extents, in the order of NCHW: [N, C, H, W]");
+    EXPECT_EQ(refusal(one_kernel("layout = \"NLC\"\nshape = [1]")),
+              "net.toml:6:9: kernel.shape: found 1 extent; allowed: 3 extents, in the order of NLC: [N, L, C]");
+}
+
+TEST(SpecMistake, AnExtentOutsideItsRangeIsNamedByItsLetter) {
+    EXPECT_EQ(refusal(one_kernel("shape = [1, 2, 0, 4]")),
+              "net.toml:5:16: kernel.shape: found 0 for H; allowed: 1 to 2147479551, or \"any\"");
+    EXPECT_EQ(refusal(one_kernel("shape = [-1, 2, 3, 4]")),
+              "net.toml:5:10: kernel.shape: found -1 for N; allowed: 1 to 2147479551, or \"any\"");
+    EXPECT_EQ(refusal(one_kernel("shape = [1, 2, 3, 2147479552]")),
+              "net.toml:5:19: kernel.shape: found 2147479552 for W; allowed: 1 to 2147479551, or \"any\"");
+}
+
+TEST(SpecMistake, AnExtentThatIsNoWholeNumberIsRefused) {
+    EXPECT_EQ(refusal(one_kernel("shape = [1, 2.5, 3, 4]")),
+              "net.toml:5:13: kernel.shape: found the fraction 2.5 for C; allowed: 1 to 2147479551, or \"any\"");
+    EXPECT_EQ(refusal(one_kernel("shape = [\"all\", 2, 3, 4]")),
+              "net.toml:5:10: kernel.shape: found \"all\" for N; allowed: 1 to 2147479551, or \"any\"");
+}
+
+TEST(SpecMistake, AProductOutsideTheRangeOfAnExtentIsRefused) {
+    EXPECT_EQ(
+        refusal(one_kernel("shape = [1, 2, 65536, 65536]")),
+        "net.toml:5:9: kernel.shape: found H*W of more than 2147479551; allowed: 1 to 2147479551 for the product");
+    EXPECT_EQ(refusal(one_kernel("layout = \"NDHWC\"\nshape = [2147479551, 2147479551, 2147479551, 2147479551, 1]")),
+              "net.toml:6:9: kernel.shape: found N*D*H*W of more than 2147479551; allowed: 1 to 2147479551 for the "
+              "product");
+    // The known factors alone are too many, whatever "any" will be.
+    EXPECT_NE(refusal(one_kernel("layout = \"NHWC\"\nshape = [\"any\", 65536, 65536, 8]")), "accepted");
+}
+
+TEST(SpecMistake, ATensorLargerThanMemoryCanBeIsRefused) {
+    EXPECT_EQ(refusal(one_kernel("shape = [2147479551, 2147479551, 2147479551, 1]")),
+              "net.toml:5:9: kernel.shape: found more than 35184372088832 elements; allowed: that many at most");
+}
+
+TEST(SpecMistake, AnyChannelsBesideAFixedExtentAreRefused) {
+    EXPECT_EQ(
+        refusal(one_kernel("shape = [\"any\", \"any\", 7, \"any\"]")),
+        "net.toml:5:17: kernel.shape: found \"any\" for C beside a fixed extent; allowed: a number for C, or \"any\" "
+        "for every extent (the generic kernel)");
+}
+
+TEST(SpecMistake, TrainingOnOneValuePerChannelIsRefused) {
+    const char* const expected =
+        "net.toml:6:9: kernel.shape: found one value per channel; allowed: two or more for train_forward: a single "
+        "value "
+        "has no variance";
+    EXPECT_EQ(refusal(one_kernel("op = \"train_forward\"\nshape = [1, 64, 1, 1]")), expected);
+    EXPECT_EQ(name_of("shape = [1, 64, 1, 1]"), "bn_inference_f32_planar_n1_c64_s1_none");
+}
+
+TEST(SpecMistake, AResidualIsRefusedUntilKernelsAddOne) {
+    EXPECT_EQ(refusal(one_kernel("residual = true\nshape = [1, 2, 3, 4]")),
+              "net.toml:5:12: kernel.residual: found true; allowed: false (no kernel adds a residual yet)");
+    EXPECT_EQ(refusal(one_kernel("residual = \"no\"\nshape = [1, 2, 3, 4]")),
+              "net.toml:5:12: kernel.residual: found \"no\"; allowed: false (no kernel adds a residual yet)");
+}
+
+TEST(SpecMistake, AScheduleThatIsNoStringIsRefused) {
+    EXPECT_EQ(refusal(one_kernel("schedule = 8\nshape = [1, 2, 3, 4]")),
+              "net.toml:5:12: kernel.schedule: found 8; allowed: a string, or no such key for the default");
+}
+
+TEST(SpecMistake, TheSameKernelWithTwoSchedulesIsRefused) {
+    EXPECT_EQ(
+        refusal(one_kernel("shape = [1, 2, 3, 4]\nschedule = \"vector=4\"\n"
+                           "[[kernel]]\nshape = [1, 2, 12]\nlayout = \"NCL\"\nschedule = \"vector=8\"")),
+        "net.toml:10:12: kernel.schedule: found \"vector=8\" for bn_inference_f32_planar_n1_c2_s12_none; allowed: "
+        "\"vector=4\", as the same kernel on line 4 has it");
+    EXPECT_EQ(refusal(one_kernel("shape = [1, 2, 3, 4]\nschedule = \"vector=4\"\n[[kernel]]\nshape = [1, 2, 3, 4]"))
+                  .rfind("net.toml:7:1: kernel.schedule: found \"\" for bn_", 0),
+              0u);
+}
+
+TEST(SpecMistake, AFileWithoutKernelsIsRefused) {
+    const char* const expected =
+        "net.toml:1:1: kernel: found none; allowed: one or more tables, each written [[kernel]]";
+    EXPECT_EQ(refusal(""), expected);
+    EXPECT_EQ(refusal("name = \"a\"\n"), expected);
+}
+
+TEST(SpecMistake, AKernelInSingleBracketsIsRefused) {
+    EXPECT_EQ(refusal("[kernel]\nop = \"inference\"\n"),
+              "net.toml:1:1: kernel: found a table; allowed: one or more tables, each written [[kernel]]");
+    EXPECT_EQ(refusal("kernel = [3]\n"),
+              "net.toml:1:11: kernel: found 3; allowed: one or more tables, each written [[kernel]]");
+}
+
+TEST(SpecMistake, DefaultsThatAreNoTableAreRefused) {
+    EXPECT_EQ(refusal("defaults = \"f32\"\n"),
+              "net.toml:1:12: defaults: found \"f32\"; allowed: a table, written [defaults]");
+    EXPECT_NE(refusal("[[defaults]]\nop = \"inference\"\n").find("allowed: a table, written [defaults]"),
+              std::string::npos);
+}
+
+TEST(SpecMistake, TextOfTheFileIsShownOnOneShortLine) {
+    const std::string said = refusal("name = \"\\n\\u0007" + std::string(500, 'x') + "\"\n");
+    EXPECT_NE(said.find("found \"\\x0a\\x07xxx"), std::string::npos) << said;
+    EXPECT_NE(said.find("xxx...\""), std::string::npos) << said;
+    EXPECT_LT(said.size(), 300u);
+}
+
+TEST(SpecMistake, AFileThatIsTooLargeIsRefused) {
+    EXPECT_EQ(refusal(std::string(max_spec_bytes + 1, '#')),
+              "net.toml:1:1: file: found more than 1048576 bytes; allowed: that many at most");
+}
+
+TEST(SpecMistake, TooManyKernelsAreRefused) {
+    std::string text = "defaults.op = [\"inference\", \"train_forward\"]\ndefaults.layout = \"NC\"\n";
+    for (int i = 0; i < 5000; ++i) text += "[[kernel]]\nshape = [2, 3]\n";
+    EXPECT_EQ(parse(text).kernels.size(), 2u);
+    EXPECT_EQ(refusal(text + "[[kernel]]\nshape = [2, 3]\n"),
+              "net.toml:10003:1: kernel: found more than 10000 kernels; allowed: that many at most");
+}
+
+TEST(SpecMistake, KeysNestedPastAnyStackAreRefused) {
+    std::string dots, in_a_string = "name = \"";
+    for (int i = 0; i < 200000; ++i) dots += "a.";
+    EXPECT_EQ(refusal(dots + "a = 1\n"),
+              "net.toml:1:1: file: found more than 1000 dots in keys; allowed: that many at most");
+    EXPECT_EQ(refusal("# \"\n" + dots + "a = 1\n").find("dots") == std::string::npos, false);
+    EXPECT_EQ(refusal(in_a_string + dots + "\"\n").find("dots"), std::string::npos);
+    EXPECT_NE(refusal("x = " + std::string(100000, '[')).find("syntax"), std::string::npos);
+}
+
+TEST(SpecMistake, AFileThatCannotBeReadIsRefused) {
+    const auto said = [](const std::string& path) -> std::string {
+        try {
+            read_spec(path);
+        } catch (const SpecError& error) {
+            return error.what();
+        }
+        return "accepted";
+    };
+    EXPECT_EQ(said("no/such/net.toml"),
+              "no/such/net.toml:1:1: file: found No such file or directory; allowed: a spec that can be read");
+    EXPECT_EQ(said("/"), "/:1:1: file: found Is a directory; allowed: a spec that can be read");
+    EXPECT_EQ(said("/dev/zero"), "/dev/zero:1:1: file: found more than 1048576 bytes; allowed: that many at most");
+}
+
+// ---- any input at all ----
+
+// A seeded stand-in for a fuzzer: whatever was broken, the answer is a spec or a sentence that names the file.
+TEST(Spec, AnswersEveryBrokenFileWithASentence) {
+    const std::string base = example_of_the_docs();
+    ASSERT_FALSE(base.empty());
+    const std::string pieces[] = {"[",
+                                  "]",
+                                  "[[",
+                                  "{",
+                                  "}",
+                                  "\"",
+                                  "'''",
+                                  "\"\"\"",
+                                  "=",
+                                  ".",
+                                  ",",
+                                  "\n",
+                                  "\r",
+                                  "#",
+                                  "any",
+                                  "kernel",
+                                  "shape",
+                                  "-1",
+                                  "1e9",
+                                  "0x7f",
+                                  "nan",
+                                  "inf",
+                                  "true",
+                                  "\xff",
+                                  "\\u",
+                                  "\0x",
+                                  "[[kernel]]\n",
+                                  "op",
+                                  "name",
+                                  "targets",
+                                  "9999999999",
+                                  "a.b.c",
+                                  "99:99:99",
+                                  "1979-05-27T07:32:00Z"};
+    std::mt19937 random(20150211);  // fixed: a failure can be run again
+    const auto below = [&](std::size_t n) { return static_cast<std::size_t>(random() % n); };
+    int accepted = 0;
+    for (int round = 0; round < 5000; ++round) {
+        std::string text = base;
+        for (std::size_t change = 1 + below(6); change > 0 && !text.empty(); --change) {
+            const std::size_t at = below(text.size());
+            switch (below(5)) {
+                case 0: text[at] = static_cast<char>(below(256)); break;
+                case 1: text.erase(at, 1 + below(20)); break;
+                case 2: text.insert(at, pieces[below(std::size(pieces))]); break;
+                case 3: text.insert(at, text.substr(below(text.size()), 1 + below(80))); break;
+                case 4: text.resize(at); break;
+            }
+        }
+        try {
+            const LibrarySpec spec = parse(text);
+            ++accepted;
+            EXPECT_TRUE(is_library_name(spec.name));
+            EXPECT_FALSE(spec.targets.empty());
+            EXPECT_FALSE(spec.kernels.empty());
+        } catch (const SpecError& error) {
+            const std::string said = error.what();
+            EXPECT_EQ(said.rfind("net.toml:", 0), 0u) << said;
+            EXPECT_NE(said.find("; allowed: "), std::string::npos) << said;
+            EXPECT_LT(said.size(), 1000u) << said;
+            EXPECT_EQ(said.find('\n'), std::string::npos) << said;
+        }
+    }
+    EXPECT_GT(accepted, 0);
+}
+
+}  // namespace
+}  // namespace fusebn
