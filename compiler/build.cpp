@@ -99,12 +99,18 @@ std::string generator_version() {
 }
 
 std::vector<ManifestKernel> plan(const LibrarySpec& spec, const CacheModel& caches) {
-    std::vector<SpecKernel> kernels = spec.kernels;
+    std::vector<SpecKernel> kernels;
     std::set<KernelSpec> present;
     std::set<std::tuple<View, DataType, Activation>> kinds;
-    for (const SpecKernel& k : kernels) {
-        present.insert(k.kernel);
+    for (SpecKernel k : spec.kernels) {
+        // With one element to a row, planar is interleaved, and the runtime takes it for that: a library must not have
+        // both, or a call's bits would depend on which it has.
+        if (k.kernel.view == View::planar && k.kernel.inner == 1 && k.kernel.channels != any_extent) {
+            k.kernel.view = View::interleaved;
+        }
         kinds.insert({k.kernel.view, k.kernel.dtype, k.kernel.activation});
+        kinds.insert({View::interleaved, k.kernel.dtype, k.kernel.activation});
+        if (present.insert(k.kernel).second) kernels.push_back(k);
     }
     for (const auto& [view, dtype, activation] : kinds) {
         for (const auto& op : op_names) {

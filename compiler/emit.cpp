@@ -4,9 +4,11 @@
 #include <llvm/ADT/StringSet.h>
 #include <llvm/AsmParser/Parser.h>
 #include <llvm/Bitcode/BitcodeReader.h>
+#include <llvm/Analysis/ValueTracking.h>
 #include <llvm/Config/llvm-config.h>
 #include <llvm/IR/Constants.h>
 #include <llvm/IR/IRBuilder.h>
+#include <llvm/IR/IntrinsicInst.h>
 #include <llvm/IR/IntrinsicsX86.h>
 #include <llvm/IR/LLVMContext.h>
 #include <llvm/IR/LegacyPassManager.h>
@@ -106,6 +108,32 @@ bool touches(const llvm::Instruction& access, llvm::StringRef name) {
         type = type->getNumOperands() > 1 ? llvm::dyn_cast<llvm::MDNode>(type->getOperand(1)) : nullptr;
     }
     return false;
+}
+
+// Halide 21 takes its stack buffers to lie on whole vectors, and its masked accesses say so; its own optimiser has by then
+// made a buffer of a single element into a variable that need not. Gives each the alignment that its accesses count on.
+void align_stack(llvm::Module& module) {
+    for (llvm::Function& function : module) {
+        for (llvm::BasicBlock& block : function) {
+            for (llvm::Instruction& i : block) {
+                llvm::Value* address = nullptr;
+                llvm::MaybeAlign alignment;
+                if (auto* masked = llvm::dyn_cast<llvm::IntrinsicInst>(&i)) {
+                    const bool load = masked->getIntrinsicID() == llvm::Intrinsic::masked_load;
+                    if (!load && masked->getIntrinsicID() != llvm::Intrinsic::masked_store) continue;
+                    const unsigned argument = load ? 0 : 1;
+                    address = masked->getArgOperand(argument);
+                    alignment = masked->getParamAlign(argument);
+                } else if ((address = llvm::getLoadStorePointerOperand(&i))) {
+                    alignment = llvm::getLoadStoreAlignment(&i);
+                }
+                if (!address || !alignment) continue;
+                auto* buffer =
+                    llvm::dyn_cast<llvm::AllocaInst>(const_cast<llvm::Value*>(llvm::getUnderlyingObject(address)));
+                if (buffer && buffer->getAlign() < *alignment) buffer->setAlignment(*alignment);
+            }
+        }
+    }
 }
 
 // Makes every vector store to `buffer` non-temporal. Such stores are weakly ordered, so each function that has one
@@ -260,6 +288,7 @@ Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string&
     module->setDataLayout(machine->createDataLayout());
     module->setTargetTriple(machine->getTargetTriple());
     link(*module, prelude(context, *module));
+    align_stack(*module);
 
     Object object;
     std::vector<std::string> entries = {symbol};

@@ -128,12 +128,22 @@ private:
     std::string path_;
 };
 
-// Halide's errors are no std::exception.
+// A warning of Halide's means that it emits something else than what was asked for ("guaranteed to fail an assertion"),
+// so it ends the compilation as an error does.
+class Strict : public CompileTimeErrorReporter {
+    void warning(const char* message) override { throw std::runtime_error(message); }
+    void error(const char* message) override { throw std::runtime_error(message); }
+};
+
 template <class F>
 auto with_reason(const KernelSpec& spec, F&& f) -> decltype(f()) {
+    static Strict strict;
+    set_custom_compile_time_error_reporter(&strict);
     try {
         return f();
-    } catch (const Error& e) {
+    } catch (const ScheduleError&) {
+        throw;
+    } catch (const std::runtime_error& e) {
         throw std::runtime_error("Halide cannot compile " + kernel_name(spec) + ": " + e.what());
     }
 }

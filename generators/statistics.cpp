@@ -143,7 +143,7 @@ ChunkSum interleaved_chunk_sum(const std::string& name, const TensorView& t, con
     using vars::c, vars::k;
     const size_t count = count_terms(terms);
     const Expr first = k * chunk_rows;
-    const Expr rows = min(chunk_rows, t.outer - first);
+    const Expr rows = clamp(t.outer - first, 0, chunk_rows);  // 0: a chunk that the group's last turn has not
     const auto at = [&](const Expr& row) { return terms(cast<float>(t.x(c, first + row)), c, k); };
     const auto R = constant(t.outer);
     const bool whole_chunks = R && *R % chunk_rows == 0;

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "fusebn/types.h"
@@ -224,7 +225,8 @@ inline double running_var_bound(const Tensor& x, const Channel& ch, const Statis
     return second_order * (p.momentum * s.var * count / (count - p.ddof) + u * std::abs(ch.running_var)) + tiny;
 }
 
-// Whether `got` is `wanted` within `bound`; a NaN is wanted where the oracle has one, and an infinity where it has that.
+// Whether `got` is `wanted` within `bound`; a NaN is wanted where the oracle has one, and an infinity where it has
+// that.
 inline bool agrees(double got, double wanted, double bound) {
     if (std::isnan(wanted)) return std::isnan(got);
     if (std::isinf(wanted)) return got == wanted;

@@ -175,9 +175,10 @@ TEST_F(StateFile, ThatCannotBeReadOrWrittenIsAnIoError) {
     ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
     EXPECT_EQ(layer_.load(fifo).code(), ErrorCode::io_error) << "and does not wait";
     EXPECT_EQ(layer_.save((folder_ / "none" / "file").string()).code(), ErrorCode::io_error);
-    EXPECT_EQ(layer_.save(folder_.string()).code(), ErrorCode::io_error) << "a folder is not replaced";
+    std::filesystem::create_directory(folder_ / "folder");
+    EXPECT_EQ(layer_.save((folder_ / "folder").string()).code(), ErrorCode::io_error) << "a folder is not replaced";
     EXPECT_EQ(layer_.save(path_, "\xff").code(), ErrorCode::invalid_argument) << "no UTF-8";
-    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1) << "the fifo alone";
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 2) << "the fifo and the folder";
 }
 
 TEST(State, IsRefusedWhenItsSizesAreNotTheLayers) {

@@ -12,7 +12,8 @@ namespace fusebn {
 using ParallelFor = std::function<void(std::int32_t count, void (*body)(void* arg, std::int32_t index), void* arg)>;
 
 // Runs the kernels' parallel loops on the caller's own pool; fusebn then has no thread of its own (those it had are
-// joined). An empty function gives back the built-in pool. Not to be called while a kernel runs.
+// joined). An empty function gives back the built-in pool. Not to be called while a kernel runs. The function must not
+// throw: a call that it throws in fails with invalid_argument, y incomplete and the layer's state unchanged.
 //   fusebn::set_parallel_for([](std::int32_t count, auto body, void* arg) {
 //       #pragma omp parallel for
 //       for (std::int32_t i = 0; i < count; ++i) body(arg, i);

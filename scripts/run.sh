@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# ResNet-50's batch norms, from the model to the table: imports it, builds its library, checks every kernel against the
+# double-precision oracle, and times each beside a copy of the same bytes and beside oneDNN.
+#
+#   scripts/run.sh              about 5 minutes; on a machine that has nothing of it yet, below 15
+#   scripts/run.sh --quick      whether everything works, without times that mean anything
+#
+# Further arguments go to the benchmark (build/release/bench/fusebn_bench --help).
+# Results: build/results/resnet50.jsonl and resnet50.md. The exit status is 1 where a kernel's result is wrong.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\033[1mrun:\033[0m %s\n' "$*"; }
+
+scripts/setup.sh
+cmake=build/venv/bin/cmake
+fusebn=build/release/compiler/fusebn
+
+say "building fusebn, the kernels and the benchmark"
+"$cmake" --preset release
+"$cmake" --build --preset release --target fusebn_tool fusebn_bench
+
+# The benchmark's own libraries are built above, beside everything else; this is the same once more, alone and from
+# nothing, for its time.
+say "ResNet-50 at batch 32: import and build, inference and train_forward, three instruction sets"
+rm -rf build/resnet50
+mkdir -p build/resnet50
+"$fusebn" import examples/models/resnet50.onnx --batch 32 --ops inference,train_forward -o build/resnet50/resnet50.toml
+start=$(date +%s%N)
+"$fusebn" build build/resnet50/resnet50.toml -o build/resnet50/library
+build_ms=$((($(date +%s%N) - start) / 1000000))
+build_seconds=$(printf '%d.%03d' $((build_ms / 1000)) $((build_ms % 1000)))
+
+say "checking and timing every kernel"
+build/release/bench/fusebn_bench --seconds 2 --build-seconds "$build_seconds" \
+  --json build/results/resnet50.jsonl --markdown build/results/resnet50.md "$@"
+say "the rows are in build/results/resnet50.jsonl, the table in build/results/resnet50.md"
