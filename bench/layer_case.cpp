@@ -1,0 +1,127 @@
+#include "layer_case.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <new>
+
+#include "threads.h"
+
+namespace fusebn::bench {
+namespace {
+
+// Sebastiano Vigna's splitmix64: a number's random bits do not depend on those before, so threads fill in any order.
+std::uint64_t mixed(std::uint64_t i) {
+    i = (i + 1) * 0x9e3779b97f4a7c15u;
+    i = (i ^ (i >> 30)) * 0xbf58476d1ce4e5b9u;
+    i = (i ^ (i >> 27)) * 0x94d049bb133111ebu;
+    return i ^ (i >> 31);
+}
+
+// Of mean 0 and variance 1, nearly normal: the sum of four uniform numbers (Irwin and Hall 1927).
+float nearly_normal(std::uint64_t i) {
+    const std::uint64_t bits = mixed(i);
+    const std::uint64_t sum = (bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48);
+    return (static_cast<float>(sum) * 0x1p-16f - 2) * 1.7320508f;
+}
+
+float uniform(std::uint64_t i, float low, float high) {
+    return low + (high - low) * static_cast<float>(mixed(i) >> 40) * 0x1p-24f;
+}
+
+std::int64_t square_root(std::int64_t square) {
+    const auto root = static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(square))));
+    return root * root == square ? root : 0;
+}
+
+}  // namespace
+
+void Buffer::Free::operator()(float* p) const { std::free(p); }
+
+float* Buffer::at_least(std::int64_t elements) {
+    constexpr std::size_t line = 64;
+    if (elements > size_) {
+        data_.reset();
+        const std::size_t bytes = (static_cast<std::size_t>(elements) * sizeof(float) + line - 1) / line * line;
+        data_.reset(static_cast<float*>(std::aligned_alloc(line, bytes)));
+        if (!data_) throw std::bad_alloc();
+        size_ = elements;
+        std::fill_n(data_.get(), elements, 0.0f);
+    }
+    return data_.get();
+}
+
+Extents LayerCase::extents() const { return layout == Layout::NCHW ? Extents{N, C, H, W} : Extents{N, H, W, C}; }
+
+std::string LayerCase::op_name() const {
+    const std::string name(to_string(op()));
+    return activation() == Activation::none ? name : name + "+" + std::string(to_string(activation()));
+}
+
+std::string LayerCase::shape_name() const {
+    const Extents e = extents();
+    std::string name = std::to_string(e[0]);
+    for (int axis = 1; axis < e.rank(); ++axis) name += "x" + std::to_string(e[axis]);
+    return name;
+}
+
+oracle::Tensor LayerCase::view_of(const float* x) const {
+    return layout == Layout::NCHW ? oracle::planar(x, N, C, H * W) : oracle::interleaved(x, N * H * W, C);
+}
+
+LayerCase case_of(const fusebn_kernel_table& table, const fusebn_kernel& kernel) {
+    const auto extent = [&](int i, std::int64_t otherwise) {
+        return kernel.extents[i] == FUSEBN_ANY ? otherwise : static_cast<std::int64_t>(kernel.extents[i]);
+    };
+    LayerCase c{&table, &kernel, Layout::NCHW, 1, 1, 1, 1, true};
+    const int count = kernel.view == FUSEBN_VIEW_PLANAR ? 3 : 2;
+    for (int i = 0; i < count; ++i) c.fixed = c.fixed && kernel.extents[i] != FUSEBN_ANY;
+    c.C = extent(1, 37);
+    if (kernel.view == FUSEBN_VIEW_PLANAR) {
+        c.N = extent(0, 3);
+        c.W = extent(2, 2257);
+        if (const std::int64_t side = square_root(c.W)) c.H = c.W = side;
+        return c;
+    }
+    c.layout = Layout::NHWC;
+    c.W = extent(0, 351);
+    // The batch is not in the table: the usual sizes, if the rest is then a square image.
+    for (const std::int64_t batch : {32, 64, 128, 256, 16, 8, 4, 2, 1}) {
+        const std::int64_t side = c.W % batch == 0 ? square_root(c.W / batch) : 0;
+        if (side == 0) continue;
+        c.N = batch;
+        c.H = c.W = side;
+        break;
+    }
+    return c;
+}
+
+void fill(const LayerCase& layer_case, float* x) {
+    const oracle::Tensor t = layer_case.view_of(x);
+    in_parts(t.outer, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t o = begin; o < end; ++o) {
+            for (std::int64_t c = 0; c < t.channels; ++c) {
+                const auto seed = static_cast<std::uint64_t>(c);
+                const float mean = uniform(2 * seed, -2, 2), spread = uniform(2 * seed + 1, 0.5f, 2);
+                const std::int64_t first = o * t.outer_stride + c * t.channel_stride;
+                for (std::int64_t i = first; i < first + t.inner; ++i) {
+                    x[i] = mean + spread * nearly_normal(static_cast<std::uint64_t>(i));
+                }
+            }
+        }
+    });
+}
+
+BatchNormState random_state(std::int64_t channels) {
+    BatchNormState state;
+    for (std::int64_t c = 0; c < channels; ++c) {
+        const std::uint64_t seed = (std::uint64_t{1} << 40) + 4 * static_cast<std::uint64_t>(c);
+        state.gamma.push_back(uniform(seed, 0.5f, 1.5f));
+        state.beta.push_back(uniform(seed + 1, -0.5f, 0.5f));
+        state.running_mean.push_back(uniform(seed + 2, -2, 2));
+        state.running_var.push_back(uniform(seed + 3, 0.25f, 4));
+    }
+    return state;
+}
+
+}  // namespace fusebn::bench
