@@ -45,6 +45,16 @@ double time_calls(const Contender& contender, int calls) {
 constexpr double turn_ms = 1.0;
 // A call of this length does not notice that threads had to be woken, nor what the caches held.
 constexpr double long_call_ms = 50;
+// A virtual CPU that slept can take milliseconds to come back. Who shares its work out as threads turn up runs on one
+// thread until then, and who does not waits: neither is the steady state that a training loop sees.
+constexpr double warm_up_ms = 10;
+
+void warm_up(const Contender& contender) {
+    const Clock::time_point start = Clock::now();
+    do {
+        contender.run();
+    } while (1e3 * seconds_since(start) < warm_up_ms);
+}
 
 struct Turn {
     int calls = 1;
@@ -53,7 +63,7 @@ struct Turn {
 
 Turn turn_of(const Contender& contender) {
     wait_until_idle();
-    contender.run();
+    warm_up(contender);
     double ms = time_calls(contender, 1);
     if (ms > long_call_ms) return {1, false};
     ms = std::min(ms, time_calls(contender, 1));
@@ -86,7 +96,7 @@ std::vector<Samples> race(const std::vector<Contender>& contenders, const Budget
         std::shuffle(order.begin(), order.end(), random);
         for (const std::size_t i : order) {
             wait_until_idle();
-            if (turns[i].warm) contenders[i].run();
+            if (turns[i].warm) warm_up(contenders[i]);
             samples[i].ms.push_back(time_calls(contenders[i], turns[i].calls));
         }
     }

@@ -2,9 +2,9 @@
 
 #include <llvm/ADT/SmallVector.h>
 #include <llvm/ADT/StringSet.h>
+#include <llvm/Analysis/ValueTracking.h>
 #include <llvm/AsmParser/Parser.h>
 #include <llvm/Bitcode/BitcodeReader.h>
-#include <llvm/Analysis/ValueTracking.h>
 #include <llvm/Config/llvm-config.h>
 #include <llvm/IR/Constants.h>
 #include <llvm/IR/IRBuilder.h>
@@ -110,8 +110,9 @@ bool touches(const llvm::Instruction& access, llvm::StringRef name) {
     return false;
 }
 
-// Halide 21 takes its stack buffers to lie on whole vectors, and its masked accesses say so; its own optimiser has by then
-// made a buffer of a single element into a variable that need not. Gives each the alignment that its accesses count on.
+// Halide 21 takes its stack buffers to lie on whole vectors, and its masked accesses say so; its own optimiser has by
+// then made a buffer of a single element into a variable that need not. Gives each the alignment that its accesses
+// count on.
 void align_stack(llvm::Module& module) {
     for (llvm::Function& function : module) {
         for (llvm::BasicBlock& block : function) {
@@ -131,6 +132,47 @@ void align_stack(llvm::Module& module) {
                 auto* buffer =
                     llvm::dyn_cast<llvm::AllocaInst>(const_cast<llvm::Value*>(llvm::getUnderlyingObject(address)));
                 if (buffer && buffer->getAlign() < *alignment) buffer->setAlignment(*alignment);
+            }
+        }
+    }
+}
+
+// A masked access to a whole vector of the stack becomes a plain one and a select. A processor cannot forward a masked
+// store to the load that follows, and the optimiser keeps only plain accesses in registers: an accumulator that takes a
+// ragged vector would go through memory at every turn.
+void unmask_stack(llvm::Module& module) {
+    const auto& layout = module.getDataLayout();
+    const auto whole = [&](llvm::Value* address, llvm::Type* vector) {
+        llvm::APInt offset(64, 0);
+        auto* buffer =
+            llvm::dyn_cast<llvm::AllocaInst>(address->stripAndAccumulateConstantOffsets(layout, offset, true));
+        if (!buffer || offset.isNegative()) return false;
+        const auto size = buffer->getAllocationSize(layout);
+        return size && !size->isScalable() &&
+               offset.getZExtValue() + layout.getTypeStoreSize(vector).getFixedValue() <= size->getFixedValue();
+    };
+    for (llvm::Function& function : module) {
+        for (llvm::BasicBlock& block : function) {
+            for (llvm::Instruction& i : llvm::make_early_inc_range(block)) {
+                auto* masked = llvm::dyn_cast<llvm::IntrinsicInst>(&i);
+                if (!masked) continue;
+                llvm::IRBuilder<> builder(masked);
+                if (masked->getIntrinsicID() == llvm::Intrinsic::masked_load &&
+                    whole(masked->getArgOperand(0), masked->getType())) {
+                    auto* load = builder.CreateAlignedLoad(masked->getType(), masked->getArgOperand(0),
+                                                           masked->getParamAlign(0));
+                    masked->replaceAllUsesWith(
+                        builder.CreateSelect(masked->getArgOperand(1), load, masked->getArgOperand(2)));
+                    masked->eraseFromParent();
+                } else if (masked->getIntrinsicID() == llvm::Intrinsic::masked_store &&
+                           whole(masked->getArgOperand(1), masked->getArgOperand(0)->getType())) {
+                    llvm::Value* value = masked->getArgOperand(0);
+                    auto* before =
+                        builder.CreateAlignedLoad(value->getType(), masked->getArgOperand(1), masked->getParamAlign(1));
+                    builder.CreateAlignedStore(builder.CreateSelect(masked->getArgOperand(2), value, before),
+                                               masked->getArgOperand(1), masked->getParamAlign(1));
+                    masked->eraseFromParent();
+                }
             }
         }
     }
@@ -289,6 +331,7 @@ Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string&
     module->setTargetTriple(machine->getTargetTriple());
     link(*module, prelude(context, *module));
     align_stack(*module);
+    unmask_stack(*module);
 
     Object object;
     std::vector<std::string> entries = {symbol};

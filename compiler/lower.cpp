@@ -158,7 +158,7 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
         const TemporaryFile file;
         module.compile({{OutputFileType::bitcode, file.path()}});
         const std::int64_t ahead =
-            schedule.prefetch == 0 ? 0 : schedule.prefetch * spec.inner * element_bytes(spec.dtype);
+            schedule.prefetch == 0 ? 0 : schedule.prefetch * schedule.task * spec.inner * element_bytes(spec.dtype);
         return {file.read(),
                 name + "_argv",
                 kernel.parameters.x.name(),

@@ -90,8 +90,9 @@ size_t count_terms(const Terms& terms) { return terms(cast<float>(0), 0, 0).size
 
 ChunkSum planar_chunk_sum(const std::string& name, const TensorView& t, const Terms& terms) {
     using namespace numerics::planar;
+    using numerics::tree;
     using vars::c, vars::k, vars::l;
-    const size_t count = count_terms(terms);
+    const size_t terms_count = count_terms(terms);
     const PlanarChunk p = planar_chunk(t, k);
     const auto at = [&](const Expr& s, const Expr& n) {
         return terms(cast<float>(t.x(p.first_s + s, c, p.first_n + n)), c, k);
@@ -106,34 +107,32 @@ ChunkSum planar_chunk_sum(const std::string& name, const TensorView& t, const Te
     const bool same_rows = constant(p.rows).has_value();
 
     ChunkSum sum{Func(name), {}};
-    assign(sum.f(l, c, k), Vector(count, cast<float>(0)));
+    assign(sum.f(l, c, k), Vector(terms_count, cast<float>(0)));
     const auto rows = [&](RDom& r) {
         if (!same_rows) r.where(r.y < p.rows);
     };
 
-    if (const int steps = most([](int length) { return length / step; }, chunk_elements / step)) {
-        RDom r(0, steps, 0, p.max_rows, name + "_step");
-        if (!same_length) r.where((r.x + 1) * step <= p.length);
+    // Steps, then half, quarter and eighth steps, each at most once a row.
+    for (int vectors = tree; vectors >= 1; vectors /= 2) {
+        const int width = vectors * lanes;
+        const auto in = [&](int length) { return vectors == tree ? length / width : length / width % 2; };
+        const int count = most(in, vectors == tree ? chunk_elements / width : 1);
+        if (count == 0) continue;
+        RDom r(0, count, 0, p.max_rows, name + "_" + std::to_string(vectors));
+        const Expr first = vectors == tree ? r.x * width : p.length / (2 * width) * (2 * width);
+        if (!same_length) r.where(first + width <= p.length);
         rows(r);
-        const Vector v = tree_sum([&](int i) { return at(r.x * step + i * lanes + l, r.y); });
-        assign(sum.f(l, c, k), values(sum.f(l, c, k), count) + v);
-        sum.updates.push_back({l, false});
-    }
-    if (const int vectors = most([](int length) { return length % step / lanes; }, step / lanes - 1)) {
-        RDom r(0, vectors, 0, p.max_rows, name + "_vector");
-        const Expr done = p.length / step * step;
-        if (!same_length) r.where(done + (r.x + 1) * lanes <= p.length);
-        rows(r);
-        assign(sum.f(l, c, k), values(sum.f(l, c, k), count) + at(done + r.x * lanes + l, r.y));
-        sum.updates.push_back({l, false});
+        const Vector v = tree_sum([&](int i) { return at(first + i * lanes + l, r.y); }, 0, vectors);
+        assign(sum.f(l, c, k), values(sum.f(l, c, k), terms_count) + v);
+        sum.updates.push_back({l, {r.x, r.y}});
     }
     if (const int elements = most([](int length) { return length % lanes; }, lanes - 1)) {
         RDom r(0, elements, 0, p.max_rows, name + "_element");
         const Expr done = p.length / lanes * lanes;
         if (!same_length) r.where(done + r.x < p.length);
         rows(r);
-        assign(sum.f(r.x, c, k), values(sum.f(r.x, c, k), count) + at(done + r.x, r.y));
-        sum.updates.push_back({RVar(r.x), true});
+        assign(sum.f(r.x, c, k), values(sum.f(r.x, c, k), terms_count) + at(done + r.x, r.y));
+        sum.updates.push_back({RVar(r.x), {r.y}});
     }
     return sum;
 }
@@ -155,14 +154,14 @@ ChunkSum interleaved_chunk_sum(const std::string& name, const TensorView& t, con
         if (!whole_chunks) r.where((r.x + 1) * numerics::tree <= rows);
         const Vector v = tree_sum([&](int i) { return at(r.x * numerics::tree + i); });
         assign(sum.f(c, k), values(sum.f(c, k), count) + v);
-        sum.updates.push_back({c, false});
+        sum.updates.push_back({c, {r.x}});
     }
     if (!R || *R % numerics::tree != 0) {
         RDom r(0, numerics::tree - 1, name + "_row");
         const Expr done = rows / numerics::tree * numerics::tree;
         r.where(done + r.x < rows);
         assign(sum.f(c, k), values(sum.f(c, k), count) + at(done + r.x));
-        sum.updates.push_back({c, false});
+        sum.updates.push_back({c, {r.x}});
     }
     return sum;
 }

@@ -40,7 +40,7 @@ struct ChunkSum {
     Halide::Func f;
     struct Update {
         Halide::VarOrRVar vector;
-        bool ragged;  // a vector of fewer than 16 lanes, or of a number known at run time only
+        std::vector<Halide::RVar> loops;  // over the chunk, innermost first; without `vector`
     };
     std::vector<Update> updates;
 };

@@ -12,21 +12,38 @@ void vectorize(Stage stage, const VarOrRVar& v, int width) {
     stage.vectorize(v, width, v.is_rvar ? TailStrategy::GuardWithIf : TailStrategy::Predicate);
 }
 
-// A chunk's accumulators: on the stack, which the compiler keeps in registers.
-void place(ChunkSum& sum, const LoopLevel& at, const Var& pure, int width) {
+// A chunk's accumulators, on the stack, which the optimiser keeps in registers where there are few of them. `order`
+// gives the loops of an update, innermost first, the vector left out.
+void place(ChunkSum& sum, const LoopLevel& at, const Var& pure, int width,
+           const std::function<std::vector<VarOrRVar>(const ChunkSum::Update&)>& order) {
     sum.f.compute_at(at).store_in(MemoryType::Stack);
     vectorize(sum.f, pure, width);
     for (size_t i = 0; i < sum.updates.size(); ++i) {
-        vectorize(sum.f.update(static_cast<int>(i)), sum.updates[i].vector, width);
+        const ChunkSum::Update& update = sum.updates[i];
+        Stage stage = sum.f.update(static_cast<int>(i));
+        RVar outer("outer"), inner("inner");
+        Var pure_outer("pure_outer"), pure_inner("pure_inner");
+        std::vector<VarOrRVar> loops = order(update);
+        if (update.vector.is_rvar) {
+            stage.split(update.vector.rvar, outer, inner, width, TailStrategy::GuardWithIf).vectorize(inner);
+            loops.insert(loops.begin(), {inner, outer});
+        } else {
+            stage.split(update.vector.var, pure_outer, pure_inner, width, TailStrategy::Predicate)
+                .vectorize(pure_inner);
+            loops.insert(loops.begin(), {pure_inner, pure_outer});
+        }
+        stage.reorder(loops);
     }
 }
 
-// From x to the merged chunks of a group, chunk by chunk, so that a chunk is read again while it lies in the L1 cache.
-void place_in_group(Statistics& st, const Var& pure, int width) {
+// From x to the merged chunks of a group, chunk by chunk, so that a chunk is read again while it lies in the L1 or L2
+// cache.
+void place_in_group(Statistics& st, const Var& pure, int width,
+                    const std::function<std::vector<VarOrRVar>(const ChunkSum::Update&)>& order) {
     const LoopLevel chunk(st.group, st.in_group);
-    place(st.sum, chunk, pure, width);
+    place(st.sum, chunk, pure, width, order);
     st.pivot.compute_at(chunk).store_in(MemoryType::Stack);
-    place(st.moments, chunk, pure, width);
+    place(st.moments, chunk, pure, width, order);
     st.chunk.compute_at(chunk).store_in(MemoryType::Stack);
 }
 
@@ -49,34 +66,38 @@ void apply_planar_cpu(BatchNormFuncs& f, const Schedule& schedule) {
     const bool by_channel = train && schedule.parallel != Schedule::Parallel::rows;
     Var tasks("tasks"), task("task");
 
+    // The channels of a task go together, sample by sample: their rows are neighbours in memory.
+    const auto order = [](const ChunkSum::Update& update) {
+        std::vector<VarOrRVar> loops(update.loops.begin(), update.loops.end());
+        loops.insert(loops.end() - 1, c);
+        return loops;
+    };
     f.y.split(c, task, c, schedule.task, TailStrategy::GuardWithIf);
     vectorize_y(f, s, schedule);
     if (by_channel) {
-        f.y.reorder(s, n, c, task);
+        f.y.reorder(s, c, n, task);
         if (parallel) f.y.parallel(task);
-    } else {
-        f.y.reorder(s, c, task, n);
-        if (parallel) f.y.fuse(task, n, tasks).parallel(tasks);
-    }
-
-    if (by_channel) {
-        f.affine.compute_at(f.y, c);
-        f.statistics.total.compute_at(f.y, c);
-        f.statistics.group.compute_at(f.statistics.total, f.statistics.in_total);
-        place_in_group(f.statistics, l, numerics::planar::lanes);
+        f.affine.compute_at(f.y, task).store_in(MemoryType::Stack);
+        f.statistics.total.compute_at(f.y, task).store_in(MemoryType::Stack);
+        f.statistics.total.update().reorder(c, f.statistics.in_total);
+        f.statistics.group.compute_at(f.statistics.total, f.statistics.in_total).store_in(MemoryType::Stack);
+        f.statistics.group.update().reorder(c, f.statistics.in_group, g);
+        place_in_group(f.statistics, l, numerics::planar::lanes, order);
         for (Func& o : f.channel_outputs) {
             o.split(c, task, c, schedule.task, TailStrategy::GuardWithIf);
             if (parallel) o.parallel(task);
-            o.compute_with(f.y, c);
+            o.compute_with(f.y, task);
         }
         return;
     }
+    f.y.reorder(s, c, task, n);
+    if (parallel) f.y.fuse(task, n, tasks).parallel(tasks);
     f.affine.compute_root().vectorize(c, 8, TailStrategy::Predicate);
     if (!train) return;
     f.statistics.total.compute_root();
     f.statistics.group.compute_root();
     f.statistics.group.update().fuse(c, g, tasks).parallel(tasks);
-    place_in_group(f.statistics, l, numerics::planar::lanes);
+    place_in_group(f.statistics, l, numerics::planar::lanes, order);
 }
 
 void apply_interleaved_cpu(BatchNormFuncs& f, const Schedule& schedule) {
@@ -98,19 +119,21 @@ void apply_interleaved_cpu(BatchNormFuncs& f, const Schedule& schedule) {
     st.total.update().reorder(st.in_total, c).vectorize(c, 8, TailStrategy::Predicate);
     st.group.compute_root();
     Stage merge = st.group.update();
+    Var vector("vector");
     if (schedule.block > 0) {
         merge.split(c, block, c, schedule.block, TailStrategy::GuardWithIf);
-        Var vector("vector");
         merge.split(c, c, vector, 8, TailStrategy::Predicate).vectorize(vector);
-        merge.reorder(c, st.in_group, block, g);
+        merge.reorder(vector, c, st.in_group, block, g);
         if (parallel) merge.fuse(block, g, tasks).parallel(tasks);
     } else {
-        Var vector("vector");
         merge.split(c, c, vector, 8, TailStrategy::Predicate).vectorize(vector);
-        merge.reorder(c, st.in_group, g);
+        merge.reorder(vector, c, st.in_group, g);
         if (parallel) merge.parallel(g);
     }
-    place_in_group(st, c, width);
+    // Row by row, as they lie in memory; the accumulators of a block of channels are in the L1 cache.
+    place_in_group(st, c, width, [](const ChunkSum::Update& update) {
+        return std::vector<VarOrRVar>(update.loops.begin(), update.loops.end());
+    });
     vectorize(st.pivot, c, 8);
     vectorize(st.chunk, c, 8);
 }

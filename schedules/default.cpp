@@ -8,7 +8,13 @@
 //             planar train_forward goes by channels, which reads each value from DRAM once, where a channel's slab and
 //             its neighbour's fit the L3 cache (two threads work on two slabs) and there are channels enough for the
 //             threads; else by rows.
-//   task      as many channels or rows as make 128 KB of x: long enough to hide the hand-over, short enough to balance
+//   task      planar train_forward by channels: as many channels as make 12 KB of a sample, so that short rows are read
+//             and written as runs of neighbours (7x7: 2.2 times as fast as one by one), while their slabs fit the L2
+//             cache together, and there are eight tasks to share out.
+//             else as many channels or rows as make 128 KB of x: long enough to hide the hand-over, short enough to
+//             balance.
+//   prefetch  1 with store=stream: while one task's y streams out, the next one's x comes into the L2 cache, where its
+//             statistics are made (256x56x56: 1.35 times as fast)
 //   block     interleaved: channels whose chunk (64 rows) fits half of the L2 cache, at least 4 lines to a row
 //   vector    16 floats: one zmm, two ymm, four xmm
 
@@ -23,6 +29,7 @@ namespace {
 
 constexpr std::int64_t serial_bytes = 64 << 10;
 constexpr std::int64_t task_bytes = 128 << 10;
+constexpr std::int64_t run_bytes = 12 << 10;
 
 std::int64_t or_if_any(std::int64_t extent, std::int64_t guess) { return extent == any_extent ? guess : extent; }
 
@@ -56,11 +63,15 @@ Schedule default_schedule(const KernelSpec& spec, InstructionSet, const CacheMod
         s.parallel = Schedule::Parallel::rows;
     }
 
-    const std::int64_t row = spec.view == View::planar
-                                 ? inner * element * (s.parallel == Schedule::Parallel::channels ? outer : 1)
-                                 : channels * element;
-    const std::int64_t units = spec.view == View::planar ? channels : outer;
-    s.task = static_cast<int>(std::clamp<std::int64_t>(task_bytes / row, 1, std::max<std::int64_t>(1, units)));
+    if (s.parallel == Schedule::Parallel::channels) {
+        const std::int64_t row = inner * element, slab = outer * row;
+        const std::int64_t most = std::min({run_bytes / row, caches.l2 / slab, channels / 8, std::int64_t{16}});
+        while (2 * s.task <= most) s.task *= 2;
+    } else {
+        const std::int64_t row = (spec.view == View::planar ? inner : channels) * element;
+        const std::int64_t units = spec.view == View::planar ? channels : outer;
+        s.task = static_cast<int>(std::clamp<std::int64_t>(task_bytes / row, 1, std::max<std::int64_t>(1, units)));
+    }
 
     if (train && spec.view == View::interleaved) {
         const std::int64_t fits = caches.l2 / 2 / (numerics::interleaved::chunk_rows * element);
@@ -69,12 +80,19 @@ Schedule default_schedule(const KernelSpec& spec, InstructionSet, const CacheMod
     }
 
     if (bytes > static_cast<double>(caches.l3)) {
-        s.store = Schedule::Store::stream;
-        try {
-            check_legal(s, spec);
-        } catch (const ScheduleError&) {
-            s.store = Schedule::Store::cached;
-        }
+        const auto legal = [&](const Schedule& candidate) {
+            try {
+                check_legal(candidate, spec);
+                return true;
+            } catch (const ScheduleError&) {
+                return false;
+            }
+        };
+        Schedule streamed = s;
+        streamed.store = Schedule::Store::stream;
+        while (!legal(streamed) && streamed.unroll > 1) --streamed.unroll;
+        if (legal(streamed)) s = streamed;
+        if (s.parallel == Schedule::Parallel::channels && spec.inner != any_extent) s.prefetch = 1;
     }
     return s;
 }

@@ -113,8 +113,9 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
             refuse("store", "stream",
                    "a row of y must be whole 64-byte lines (" + std::to_string(line) + " elements); allowed: cached");
         }
-        if ((row / s.vector * s.vector) != row) {
-            refuse("vector", std::to_string(s.vector), "with store=stream a row must be whole vectors");
+        if (row % (s.vector * s.unroll) != 0) {
+            refuse("unroll", std::to_string(s.unroll),
+                   "with store=stream a row must be whole turns of vector * unroll");
         }
     }
 }

@@ -167,9 +167,11 @@ inline int additions(const Tensor& x) {
         return static_cast<int>(tree_depth + std::max(full, steps_and_rows(last)));
     }
     using namespace numerics::planar;
-    // Of one row: steps, then vectors, then single elements.
+    // Of one row: steps, then a half, a quarter and an eighth of one, then single elements.
     const auto per_row = [](std::int64_t length) {
-        return length / step + length % step / lanes + (length % lanes != 0 ? 1 : 0);
+        std::int64_t count = length / step + (length % lanes != 0 ? 1 : 0);
+        for (int part = step / 2; part >= lanes; part /= 2) count += length / part % 2;
+        return count;
     };
     const std::int64_t full = x.inner >= chunk_elements ? per_row(chunk_elements) : 0;
     const std::int64_t rows = std::clamp<std::int64_t>(chunk_elements / x.inner, 1, chunk_rows);
