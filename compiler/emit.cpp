@@ -209,21 +209,32 @@ int stream_stores(llvm::Module& module, llvm::StringRef buffer) {
     return count;
 }
 
-// Wherever a vector of `from` is loaded to be stored to `to`, fetches the line `distance` bytes further on into the L2
-// cache, once a line. A distance that leads nowhere (past the last channel, or over a gap between channels) costs a
-// fetch and changes nothing: a prefetch never faults.
-void fetch_ahead(llvm::Module& module, llvm::StringRef from, llvm::StringRef to, std::int64_t distance) {
+// Wherever a vector of x is loaded to make y, or to make a chunk's first sum, fetches the line that many bytes further
+// on into the L2 cache, once a line. A distance that leads nowhere (past the last channel, or over a gap between
+// channels) costs a fetch and changes nothing: a prefetch never faults.
+void fetch_ahead(llvm::Module& module, const Lowered& kernel) {
     constexpr int line = 64;
+    const auto stores_y = [&](const llvm::Instruction& i) {
+        return llvm::isa<llvm::StoreInst>(i) && touches(i, kernel.y_name);
+    };
+    // The chunk's second reading, from the cache, takes differences to the pivot.
+    const auto takes_difference = [](const llvm::User* user) {
+        const auto* operation = llvm::dyn_cast<llvm::Instruction>(user);
+        return operation && operation->getOpcode() == llvm::Instruction::FSub;
+    };
     for (llvm::Function& function : module) {
         for (llvm::BasicBlock& block : function) {
-            const auto stores_to = [&](const llvm::Instruction& i) {
-                return llvm::isa<llvm::StoreInst>(i) && touches(i, to);
+            const bool apply = llvm::any_of(block, stores_y);
+            const std::int64_t distance = apply ? kernel.fetch_in_apply : kernel.fetch_in_sum;
+            if (distance == 0) continue;
+            const auto is_wanted = [&](const llvm::LoadInst& load) {
+                return load.getType()->isVectorTy() && touches(load, kernel.x_name) &&
+                       (apply || llvm::none_of(load.users(), takes_difference));
             };
-            if (llvm::none_of(block, stores_to)) continue;
             std::set<std::pair<const llvm::Value*, std::int64_t>> fetched;
             for (llvm::Instruction& i : llvm::make_early_inc_range(block)) {
                 auto* load = llvm::dyn_cast<llvm::LoadInst>(&i);
-                if (!load || !load->getType()->isVectorTy() || !touches(*load, from)) continue;
+                if (!load || !is_wanted(*load)) continue;
                 const auto& layout = module.getDataLayout();
                 llvm::APInt offset(64, 0);
                 const llvm::Value* base =
@@ -335,7 +346,7 @@ Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string&
 
     Object object;
     std::vector<std::string> entries = {symbol};
-    if (kernel.fetch_ahead > 0) fetch_ahead(*module, kernel.x_name, kernel.y_name, kernel.fetch_ahead);
+    fetch_ahead(*module, kernel);
     if (kernel.stream) {
         // Two forms of the kernel in one object: the second is for a y that does not lie on whole lines.
         finish(*module, isa, {kernel.entry});

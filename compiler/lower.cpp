@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "generators/batch_norm.h"
+#include "generators/numerics.h"
 #include "schedules/apply.h"
 
 namespace fusebn {
@@ -104,6 +105,8 @@ struct Kernel {
     }
 };
 
+constexpr std::int64_t page_bytes = 4096;
+
 class TemporaryFile {
 public:
     TemporaryFile() {
@@ -157,14 +160,16 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
         const Module module = kernel.module(spec.op, name);
         const TemporaryFile file;
         module.compile({{OutputFileType::bitcode, file.path()}});
-        const std::int64_t ahead =
-            schedule.prefetch == 0 ? 0 : schedule.prefetch * schedule.task * spec.inner * element_bytes(spec.dtype);
-        return {file.read(),
-                name + "_argv",
-                kernel.parameters.x.name(),
-                kernel.funcs.y.name(),
-                schedule.store == Schedule::Store::stream,
-                ahead};
+        Lowered lowered{file.read(), name + "_argv", kernel.parameters.x.name(), kernel.funcs.y.name()};
+        lowered.stream = schedule.store == Schedule::Store::stream;
+        const std::int64_t element = element_bytes(spec.dtype);
+        if (spec.view == View::planar) {
+            lowered.fetch_in_apply = schedule.prefetch * schedule.task * spec.inner * element;
+        } else {
+            lowered.fetch_in_sum = schedule.prefetch * numerics::interleaved::chunk_rows * spec.channels * element;
+        }
+        if (schedule.ahead > 0) lowered.fetch_in_apply = schedule.ahead * page_bytes;
+        return lowered;
     });
 }
 

@@ -14,7 +14,9 @@ struct Lowered {
     // What the schedule asks of the LLVM stage. Accesses are known by the names in their TBAA tags.
     std::string x_name, y_name;
     bool stream = false;           // stores to y go past the caches
-    std::int64_t fetch_ahead = 0;  // bytes: where x is read to make y, x that far ahead is fetched into the L2 cache
+    // Bytes by which x is fetched into the L2 cache ahead of where it is read, to make y and to make a chunk's first sum.
+    // 0: not at all.
+    std::int64_t fetch_in_apply = 0, fetch_in_sum = 0;
 };
 
 // Lowers a kernel for an instruction set. `large`: 64-bit offsets, for tensors of more than 2^31 - 1 elements.

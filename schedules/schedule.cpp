@@ -45,7 +45,7 @@ bool operator==(const Schedule& a, const Schedule& b) { return to_text(a) == to_
 std::string to_text(const Schedule& s) {
     std::ostringstream out;
     out << "vector=" << s.vector << " unroll=" << s.unroll << " parallel=" << name_of(s.parallel, parallel_names)
-        << " task=" << s.task << " block=" << s.block << " prefetch=" << s.prefetch
+        << " task=" << s.task << " block=" << s.block << " prefetch=" << s.prefetch << " ahead=" << s.ahead
         << " store=" << name_of(s.store, store_names);
     return out.str();
 }
@@ -69,11 +69,13 @@ Schedule parse_schedule(const std::string& text, const Schedule& base) {
             s.block = number(key, value, 0);
         } else if (key == "prefetch") {
             s.prefetch = number(key, value, 0);
+        } else if (key == "ahead") {
+            s.ahead = number(key, value, 0);
         } else if (key == "store") {
             s.store = named(key, value, store_names);
         } else {
             throw ScheduleError("schedule: found \"" + item +
-                                "\"; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, store=");
+                                "\"; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, ahead=, store=");
         }
     }
     return s;
@@ -95,14 +97,22 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
         refuse("block", std::to_string(s.block), "only interleaved train_forward has channel blocks; allowed: 0");
     }
     if (s.prefetch > 8) refuse("prefetch", std::to_string(s.prefetch), "allowed: 0 to 8");
-    if (s.prefetch > 0 && (spec.inner == any_extent || spec.inner > (1 << 26))) {
-        refuse("prefetch", std::to_string(s.prefetch),
-               "the distance is only known for a fixed spatial size; allowed: 0");
+    if (s.prefetch > 0) {
+        const bool planar = spec.view == View::planar;
+        if (spec.op != Op::train_forward || (planar && s.parallel == Schedule::Parallel::rows)) {
+            refuse("prefetch", std::to_string(s.prefetch),
+                   "only train_forward fetches ahead, and planar only by channels; allowed: 0");
+        }
+        const std::int64_t row = planar ? spec.inner : spec.channels;
+        if (row == any_extent || row > (1 << 26)) {
+            refuse("prefetch", std::to_string(s.prefetch),
+                   "the distance is only known for rows of a fixed size; allowed: 0");
+        }
     }
-    if (s.prefetch > 0 &&
-        !(spec.op == Op::train_forward && spec.view == View::planar && s.parallel != Schedule::Parallel::rows)) {
-        refuse("prefetch", std::to_string(s.prefetch),
-               "only planar train_forward by channels fetches ahead; allowed: 0");
+    if (s.ahead > 64) refuse("ahead", std::to_string(s.ahead), "allowed: 0 to 64");
+    if (s.ahead > 0 && spec.op == Op::train_forward && spec.view == View::planar &&
+        s.parallel != Schedule::Parallel::rows) {
+        refuse("ahead", std::to_string(s.ahead), "planar train_forward by channels reads x from the cache; allowed: 0");
     }
     if (s.block % 16 != 0) refuse("block", std::to_string(s.block), "allowed: 0 or a multiple of 16");
     if (s.store == Schedule::Store::stream) {

@@ -21,18 +21,23 @@ struct Schedule {
         stream,  // non-temporal, past the caches; y must lie on whole 64-byte lines
     };
 
-    int vector = 16;  // lanes of the apply loop
-    int unroll = 1;   // vectors in the apply loop's body
+    // Lanes of the apply loop, and how many vectors its body has.
+    int vector = 16, unroll = 1;
     Parallel parallel = Parallel::none;
-    int task = 1;   // planar: channels in a task.  interleaved: rows in a task of the apply loop
-    int block = 0;  // interleaved train_forward: channels whose statistics are made together; 0: all
-    int prefetch =
-        0;  // planar train_forward by channels: the apply loop fetches x of the channel so far ahead; 0: none
+    // planar: channels in a task.  interleaved: rows in a task of the apply loop.
+    int task = 1;
+    // interleaved train_forward: channels whose statistics are made together; 0: all.
+    int block = 0;
+    // train_forward fetches x into the L2 cache before its statistics are made: planar by channels, in the apply loop,
+    // the task so far ahead; interleaved, in a chunk's first sum, the chunk so far ahead. 0: none.
+    int prefetch = 0;
+    // An apply loop that reads x from memory fetches it so many 4 KB pages ahead; 0: none.
+    int ahead = 0;
     Store store = Store::cached;
 };
 bool operator==(const Schedule& a, const Schedule& b);
 
-// "vector=16 unroll=2 parallel=channels task=1 block=0 prefetch=1 store=stream"
+// "vector=16 unroll=2 parallel=channels task=1 block=0 prefetch=1 ahead=0 store=stream"
 std::string to_text(const Schedule& schedule);
 
 class ScheduleError : public std::runtime_error {
