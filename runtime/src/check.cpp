@@ -118,6 +118,11 @@ Status collapse(const ConstTensor& x, Shape& shape) {
     shape.outer = planar ? x.extents[0] : product;
     shape.channels = x.extents[channel_axis(x.layout)];
     shape.inner = planar ? product : 1;
+    if (shape.outer * shape.inner > max_channel_values) {  // both below 2^31
+        return refuse(ErrorCode::too_large, "x: ", to_string(x.layout), " ", x.extents, " has ",
+                      shape.outer * shape.inner, " values per channel; ", max_channel_values,
+                      " are allowed at most; split the tensor");
+    }
     return Status();
 }
 

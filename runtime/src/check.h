@@ -11,6 +11,9 @@ namespace fusebn::detail {
 // Above this, a kernel's indices within a chunk, which run past an extent by less than a chunk, would not fit 32 bits.
 inline constexpr std::int64_t max_kernel_extent = 2147483647 - 4096;
 
+// Above this, the number of a channel's chunks (of 2048 values and more) might not fit 32 bits.
+inline constexpr std::int64_t max_channel_values = std::int64_t{1} << 41;
+
 // planar: outer = n, channels = c, inner = s.  interleaved: outer = r, channels = c, inner = 1.
 struct Shape {
     View view = View::planar;

@@ -104,6 +104,7 @@ TEST_F(Forward, RefusesExtentsTooLargeToCount) {
     expect_both(one_, ErrorCode::too_large, Layout::NC, {huge, 4});
     expect_both(two_, ErrorCode::too_large, Layout::NCHW, {1, 4, 65536, 65536}, "the spatial extents multiplied");
     expect_both(two_, ErrorCode::too_large, Layout::NHWC, {65536, 32768, 1, 4}, "batch and spatial");
+    expect_both(two_, ErrorCode::too_large, Layout::NCHW, {4194304, 4, 1024, 1024}, "values per channel");
     expect_both(three_, ErrorCode::too_large, Layout::NCDHW, {1, 4, most, most, most});
     expect_both(three_, ErrorCode::too_large, Layout::NDHWC, {most, most, most, most, 4});
     expect_both(two_, ErrorCode::too_large, Layout::NCHW, {2, 4, 32768, 32768}, "outer strides may be 2147483647");

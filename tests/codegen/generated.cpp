@@ -1,0 +1,230 @@
+#include "codegen/generated.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <cctype>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <sstream>
+#include <stdexcept>
+
+#include "compiler/emit.h"
+#include "compiler/lower.h"
+
+using namespace fusebn;
+
+namespace codegen {
+
+namespace {
+
+bool starts_with(const std::string& text, const std::string& start) { return text.rfind(start, 0) == 0; }
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+// AT&T syntax: the destination comes last.
+std::string destination(const Instruction& i) {
+    int depth = 0;
+    for (std::size_t at = i.operands.size(); at-- > 0;) {
+        if (i.operands[at] == ')') ++depth;
+        if (i.operands[at] == '(') --depth;
+        if (i.operands[at] == ',' && depth == 0) return i.operands.substr(at + 1);
+    }
+    return i.operands;
+}
+
+bool is_name_character(char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '.' || c == '$';
+}
+
+// Functions are what `.type name,@function` announces; everything from the name's label to `.size` is the body.
+std::vector<Function> parse(const std::string& assembly) {
+    std::vector<Function> functions;
+    std::set<std::string> announced;
+    bool inside = false;
+    std::istringstream in(assembly);
+    for (std::string line; std::getline(in, line);) {
+        const std::size_t comment = line.find('#');
+        if (comment != std::string::npos) line.resize(comment);
+        std::istringstream words(line);
+        std::string word, rest;
+        if (!(words >> word)) continue;
+        std::getline(words >> std::ws, rest);
+        if (word == ".type" && contains(rest, ",@function")) announced.insert(rest.substr(0, rest.find(',')));
+        if (word == ".size") inside = false;
+        if (word.back() == ':') {
+            word.pop_back();
+            if (announced.count(word) != 0) {
+                functions.push_back({word, {}});
+                inside = true;
+            } else if (inside) {
+                functions.back().body.push_back({word, "", true});
+            }
+        } else if (inside && word[0] != '.') {
+            functions.back().body.push_back({word, rest});
+        }
+    }
+    return functions;
+}
+
+std::string run(const std::string& command) {
+    FILE* pipe = popen(command.c_str(), "r");
+    if (pipe == nullptr) throw std::runtime_error("cannot run " + command);
+    std::string text;
+    std::array<char, 4096> buffer{};
+    for (std::size_t n; (n = fread(buffer.data(), 1, buffer.size(), pipe)) > 0;) text.append(buffer.data(), n);
+    if (pclose(pipe) != 0) throw std::runtime_error("failed: " + command);
+    return text;
+}
+
+}  // namespace
+
+bool is_streaming_store(const Instruction& i) { return starts_with(i.name, "movnt") || starts_with(i.name, "vmovnt"); }
+
+bool is_ordinary_vector_store(const Instruction& i) {
+    if (is_streaming_store(i) || !contains(i.name, "mov") || contains(i.name, "movs") || contains(i.name, "movd") ||
+        contains(i.name, "movq")) {
+        return false;
+    }
+    const std::string to = destination(i);
+    return register_bytes(i) > 0 && contains(to, "(") && !contains(to, "%rsp") && !contains(to, "%rbp");
+}
+
+bool is_prefetch(const Instruction& i) { return starts_with(i.name, "prefetch"); }
+
+bool is_fused(const Instruction& i) {
+    for (const char* part : {"fmadd", "fmsub", "fnmadd", "fnmsub"}) {
+        if (contains(i.name, part)) return true;
+    }
+    return false;
+}
+
+int register_bytes(const Instruction& i) {
+    if (contains(i.operands, "%zmm")) return 64;
+    if (contains(i.operands, "%ymm")) return 32;
+    return contains(i.operands, "%xmm") ? 16 : 0;
+}
+
+std::vector<Function> Kernel::reached_from(const std::string& entry) const {
+    std::map<std::string, const Function*> by_name;
+    for (const Function& f : functions) by_name[f.name] = &f;
+    std::set<std::string> seen;
+    std::vector<std::string> next = {entry};
+    std::vector<Function> reached;
+    while (!next.empty()) {
+        const std::string name = next.back();
+        next.pop_back();
+        if (by_name.count(name) == 0 || !seen.insert(name).second) continue;
+        reached.push_back(*by_name[name]);
+        for (const Instruction& i : by_name[name]->body) {
+            std::string word;
+            for (const char c : i.operands + " ") {
+                if (is_name_character(c)) {
+                    word += c;
+                    continue;
+                }
+                if (!word.empty()) next.push_back(word);
+                word.clear();
+            }
+        }
+    }
+    return reached;
+}
+
+KernelSpec planar(Op op, std::int64_t N, std::int64_t C, std::int64_t S, Activation activation) {
+    return {op, View::planar, DataType::f32, activation, N, C, S};
+}
+KernelSpec interleaved(Op op, std::int64_t R, std::int64_t C, Activation activation) {
+    return {op, View::interleaved, DataType::f32, activation, R, C, 1};
+}
+
+const std::vector<Row>& rows() {
+    constexpr auto inference = Op::inference, train = Op::train_forward;
+    constexpr std::int64_t any = any_extent;
+    static const std::vector<Row> all = {
+        {planar(inference, 4, 16, 256), "vector=16 unroll=1 parallel=none task=4 store=cached"},
+        {planar(inference, 4, 16, 256), "vector=16 unroll=2 parallel=rows task=3 store=stream"},
+        {planar(inference, 4, 16, 256, Activation::none), "vector=8 unroll=4 parallel=none task=1 store=stream"},
+        {planar(inference, 3, 5, 49), "vector=16 unroll=2 parallel=rows task=2 store=cached"},
+        {planar(inference, any, any, any), ""},
+        {planar(train, 4, 16, 256), "vector=16 unroll=2 parallel=channels task=2 prefetch=0 store=cached"},
+        {planar(train, 4, 16, 256), "vector=16 unroll=2 parallel=channels task=1 prefetch=1 store=stream"},
+        {planar(train, 4, 16, 256), "vector=16 unroll=4 parallel=none task=2 prefetch=2 store=stream"},
+        {planar(train, 4, 16, 256), "vector=16 unroll=1 parallel=channels task=1 prefetch=3 store=cached"},
+        {planar(train, 4, 16, 2064, Activation::none), "vector=16 unroll=1 parallel=rows task=3 store=stream"},
+        {planar(train, 33, 5, 49), "vector=16 unroll=2 parallel=channels task=2 prefetch=0 store=cached"},
+        {planar(train, any, any, any), ""},
+        {interleaved(inference, 512, 64), "vector=16 unroll=4 parallel=rows task=16 store=stream"},
+        {interleaved(inference, 513, 37, Activation::none), "vector=16 unroll=2 parallel=rows task=16 store=cached"},
+        {interleaved(inference, any, any), ""},
+        {interleaved(train, 512, 64), "vector=16 unroll=2 parallel=rows task=16 block=32 store=stream"},
+        {interleaved(train, 512, 64, Activation::none), "vector=8 unroll=1 parallel=none task=1 block=0 store=stream"},
+        {interleaved(train, 512, 128),
+         "vector=16 unroll=4 parallel=rows task=16 block=64 prefetch=1 ahead=0 store=stream"},
+        {interleaved(train, 512, 128),
+         "vector=16 unroll=4 parallel=rows task=16 block=0 prefetch=0 ahead=2 store=stream"},
+        {interleaved(inference, 512, 128), "vector=16 unroll=4 parallel=rows task=16 ahead=2 store=stream"},
+        {interleaved(train, 513, 37), "vector=16 unroll=2 parallel=rows task=16 block=16 store=cached"},
+        {interleaved(train, any, any), ""},
+    };
+    return all;
+}
+
+const std::vector<InstructionSet>& instruction_sets() {
+    static const std::vector<InstructionSet> all = {InstructionSet::x86_64, InstructionSet::x86_64_avx2,
+                                                    InstructionSet::x86_64_avx512};
+    return all;
+}
+
+Schedule schedule_of(const Row& row, InstructionSet isa) {
+    return parse_schedule(row.schedule, default_schedule(row.spec, isa));
+}
+
+namespace {
+
+Lowered lowered(const Row& row, InstructionSet isa) {
+    return lower(row.spec, schedule_of(row, isa), isa, row.spec.outer == any_extent);
+}
+
+}  // namespace
+
+Kernel assemble(const Row& row, InstructionSet isa) {
+    const std::string symbol = "entry";
+    const Kernel kernel{symbol, parse(emit_kernel(lowered(row, isa), isa, symbol, Emit::assembly).assembly)};
+    if (kernel.reached_from(symbol).empty()) throw std::runtime_error("the assembly has no function " + symbol);
+    return kernel;
+}
+
+std::string object(const Row& row, InstructionSet isa, const std::string& symbol) {
+    return emit_kernel(lowered(row, isa), isa, symbol, Emit::object).bytes;
+}
+
+std::string describe(const Row& row, InstructionSet isa) {
+    return kernel_name(row.spec) + " " + std::string(to_string(isa)) + " [" + to_text(schedule_of(row, isa)) + "]";
+}
+
+// "   Num:    Value          Size Type    Bind   Vis      Ndx Name"
+std::vector<Symbol> symbols(const std::string& path) {
+    std::vector<Symbol> all;
+    std::istringstream in(run(std::string(FUSEBN_READELF) + " --symbols --wide '" + path + "'"));
+    for (std::string line; std::getline(in, line);) {
+        std::istringstream words(line);
+        std::string number, value, size, type, bind, visibility, section, name;
+        words >> number >> value >> size >> type >> bind >> visibility >> section >> name;
+        if (name.empty() || number == "Num:" || number.back() != ':') continue;
+        all.push_back({name, section == "UND", bind != "LOCAL", visibility == "HIDDEN"});
+    }
+    return all;
+}
+
+TemporaryDirectory::TemporaryDirectory() : path_(std::filesystem::temp_directory_path() / "fusebn-codegen-XXXXXX") {
+    if (mkdtemp(path_.data()) == nullptr) throw std::runtime_error("cannot make a folder like " + path_);
+}
+TemporaryDirectory::~TemporaryDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+}
+
+}  // namespace codegen

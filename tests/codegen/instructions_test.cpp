@@ -1,0 +1,212 @@
+// What the LLVM stage makes of a kernel, instruction by instruction, for every instruction set: emitting code needs no
+// CPU that runs it.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+
+#include "codegen/generated.h"
+
+using namespace fusebn;
+using namespace codegen;
+
+namespace {
+
+// A test looks at every row of the table, on one instruction set.
+class OnEvery : public testing::TestWithParam<InstructionSet> {
+public:
+    static std::string test_name(const testing::TestParamInfo<InstructionSet>& info) {
+        std::string name(to_string(info.param));
+        for (char& c : name) c = c == '-' ? '_' : c;
+        return name;
+    }
+    // Compiled once in a process.
+    static const Kernel& assembled(const Row& r) {
+        static std::map<std::string, Kernel> done;
+        const std::string key = describe(r, GetParam());
+        if (done.count(key) == 0) done[key] = assemble(r, GetParam());
+        return done[key];
+    }
+    template <class Check>
+    static void row(Check check) {
+        for (const Row& r : rows()) {
+            SCOPED_TRACE(describe(r, GetParam()));
+            check(schedule_of(r, GetParam()), assembled(r));
+        }
+    }
+};
+
+bool streams(const Schedule& s) { return s.store == Schedule::Store::stream; }
+
+// Each function is emitted with its one loop over y, whose body is `unroll` vectors.
+int bytes_a_turn(const Schedule& s) { return s.vector * s.unroll * element_bytes(DataType::f32); }
+
+using StreamingStores = OnEvery;
+
+TEST_P(StreamingStores, AreWhereTheScheduleSaysAndNowhereElse) {
+    row([](const Schedule& schedule, const Kernel& kernel) {
+        EXPECT_EQ(kernel.count(is_streaming_store) > 0, streams(schedule));
+        EXPECT_EQ(count(kernel.reached_from("entry"), is_streaming_store) > 0, streams(schedule));
+    });
+}
+
+TEST_P(StreamingStores, AreNotInTheUnalignedForm) {
+    row([](const Schedule& schedule, const Kernel& kernel) {
+        const std::vector<Function> unaligned = kernel.reached_from("entry_unaligned");
+        EXPECT_EQ(!unaligned.empty(), streams(schedule));
+        EXPECT_EQ(count(unaligned, is_streaming_store), 0);
+    });
+}
+
+// Of the stores that a function makes outside its frame, those to y stream and those of statistics do not. The
+// unaligned form says how many there are of both.
+TEST_P(StreamingStores, AreEveryVectorStoreToYAndNoOther) {
+    row([](const Schedule& schedule, const Kernel& kernel) {
+        int streamed_bytes = 0;
+        for (const Function& f : kernel.functions) {
+            for (const Instruction& i : f.body) {
+                if (is_streaming_store(i)) streamed_bytes += register_bytes(i);
+            }
+        }
+        EXPECT_EQ(streamed_bytes, streams(schedule) ? bytes_a_turn(schedule) : 0);
+        if (!streams(schedule)) return;
+        const std::vector<Function> aligned = kernel.reached_from("entry");
+        const std::vector<Function> unaligned = kernel.reached_from("entry_unaligned");
+        EXPECT_EQ(count(aligned, is_streaming_store) + count(aligned, is_ordinary_vector_store),
+                  count(unaligned, is_ordinary_vector_store));
+    });
+}
+
+// In a task over rows nothing else is stored: the check that needs no second form to compare with.
+TEST_P(StreamingStores, AreAllThatATaskOverRowsStores) {
+    row([](const Schedule& schedule, const Kernel& kernel) {
+        if (!streams(schedule) || schedule.parallel != Schedule::Parallel::rows) return;
+        for (const Function& f : kernel.functions) {
+            if (f.count(is_streaming_store) > 0) {
+                EXPECT_EQ(f.count(is_ordinary_vector_store), 0) << f.name;
+            }
+        }
+    });
+}
+
+using Fences = OnEvery;
+
+// Between a function's last streaming store and its return lies a fence on every path: here, in the returning block.
+TEST_P(Fences, StandBeforeEveryReturnOfAFunctionThatStreams) {
+    row([](const Schedule&, const Kernel& kernel) {
+        for (const Function& f : kernel.functions) {
+            if (f.count(is_streaming_store) == 0) continue;
+            bool fenced = false;
+            int returns = 0;
+            for (const Instruction& i : f.body) {
+                if (i.label || is_streaming_store(i)) fenced = false;
+                if (i.name == "sfence") fenced = true;
+                // A jump to another function is a return that has no fence of its own.
+                if (i.name == "jmp") {
+                    EXPECT_EQ(i.operands.rfind(".L", 0), 0u) << f.name << ": " << i.operands;
+                }
+                if (i.name.rfind("ret", 0) != 0) continue;
+                ++returns;
+                EXPECT_TRUE(fenced) << f.name;
+            }
+            EXPECT_GT(returns, 0) << f.name;
+        }
+    });
+}
+
+TEST_P(Fences, AreNotWhereNothingStreams) {
+    row([](const Schedule&, const Kernel& kernel) {
+        for (const Function& f : kernel.functions) {
+            const auto fence = [](const Instruction& i) { return i.name.find("fence") != std::string::npos; };
+            if (f.count(is_streaming_store) == 0) {
+                EXPECT_EQ(f.count(fence), 0) << f.name;
+            }
+        }
+    });
+}
+
+using Prefetches = OnEvery;
+
+TEST_P(Prefetches, AreWhereTheScheduleFetchesAheadAndNowhereElse) {
+    row([](const Schedule& schedule, const Kernel& kernel) {
+        for (const char* entry : {"entry", "entry_unaligned"}) {
+            const std::vector<Function> functions = kernel.reached_from(entry);
+            if (functions.empty()) {
+                continue;
+            }
+            EXPECT_EQ(count(functions, is_prefetch) > 0, schedule.prefetch > 0 || schedule.ahead > 0) << entry;
+        }
+    });
+}
+
+// A second fetch of the same line would take the place of a load.
+TEST_P(Prefetches, AreOneALineOfTheApplyLoop) {
+    row([](const Schedule& schedule, const Kernel& kernel) {
+        // The rows where the sums are made in the same function.
+        if (schedule.parallel != Schedule::Parallel::rows && schedule.ahead > 0 && schedule.prefetch > 0) {
+            return;
+        }
+        for (const Function& f : kernel.functions) {
+            if (f.count(is_streaming_store) == 0 ||
+                (schedule.ahead == 0 && schedule.parallel == Schedule::Parallel::rows)) {
+                continue;
+            }
+            constexpr int line = 64;
+            const bool fetches = schedule.ahead > 0 || schedule.prefetch > 0;
+            EXPECT_EQ(f.count(is_prefetch), fetches ? bytes_a_turn(schedule) / line : 0) << f.name;
+        }
+    });
+}
+
+using Contraction = OnEvery;
+
+// A product that is rounded once, with its sum, on one instruction set and twice on another would change bits.
+TEST_P(Contraction, IsNowhere) {
+    row([](const Schedule&, const Kernel& kernel) { EXPECT_EQ(kernel.count(is_fused), 0); });
+}
+
+using Registers = OnEvery;
+
+TEST_P(Registers, AreThoseOfTheInstructionSet) {
+    row([](const Schedule& schedule, const Kernel& kernel) {
+        int widest = 0;
+        for (const Function& f : kernel.functions) {
+            for (const Instruction& i : f.body) {
+                if (i.label) continue;
+                const std::string text = f.name + ": " + i.name + " " + i.operands;
+                widest = std::max(widest, register_bytes(i));
+                // On AVX a legacy instruction would wait for the upper halves; without AVX no other would run.
+                const bool vex = i.name[0] == 'v';
+                if (GetParam() == InstructionSet::x86_64) {
+                    EXPECT_FALSE(vex) << text;
+                }
+                if (GetParam() != InstructionSet::x86_64 && register_bytes(i) > 0) {
+                    EXPECT_TRUE(vex) << text;
+                }
+                if (GetParam() != InstructionSet::x86_64_avx512) {
+                    EXPECT_EQ(i.operands.find("%k"), std::string::npos) << text;
+                    for (int r = 16; r < 32; ++r) {
+                        EXPECT_EQ(i.operands.find("mm" + std::to_string(r)), std::string::npos) << text;
+                    }
+                }
+            }
+        }
+        const int width = GetParam() == InstructionSet::x86_64        ? 16
+                          : GetParam() == InstructionSet::x86_64_avx2 ? 32
+                                                                      : 64;
+        EXPECT_LE(widest, width);
+        if (schedule.vector * element_bytes(DataType::f32) >= width) {
+            EXPECT_EQ(widest, width);
+        }
+    });
+}
+
+INSTANTIATE_TEST_SUITE_P(On, StreamingStores, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
+INSTANTIATE_TEST_SUITE_P(On, Fences, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
+INSTANTIATE_TEST_SUITE_P(On, Prefetches, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
+INSTANTIATE_TEST_SUITE_P(On, Contraction, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
+INSTANTIATE_TEST_SUITE_P(On, Registers, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
+
+}  // namespace

@@ -1,0 +1,212 @@
+// Schedules as data: their text, their legal space, and the default.
+
+#include "schedules/schedule.h"
+
+#include <gtest/gtest.h>
+
+#include "codegen/generated.h"
+#include "compiler/build.h"
+
+using namespace fusebn;
+using namespace codegen;
+
+namespace {
+
+constexpr std::int64_t any = any_extent;
+
+TEST(ScheduleText, ReadsBackAsItWasWritten) {
+    int count = 0;
+    for (int vector : {4, 8, 16, 32}) {
+        for (auto parallel : {Schedule::Parallel::none, Schedule::Parallel::channels, Schedule::Parallel::rows}) {
+            for (auto store : {Schedule::Store::cached, Schedule::Store::stream}) {
+                Schedule s;
+                s.vector = vector;
+                s.unroll = 1 + count % 16;
+                s.parallel = parallel;
+                s.task = 1 + count * 1000;
+                s.block = 16 * count;
+                s.prefetch = count % 9;
+                s.ahead = count % 65;
+                s.store = store;
+                EXPECT_EQ(parse_schedule(to_text(s), {}), s) << to_text(s);
+                ++count;
+            }
+        }
+    }
+}
+
+TEST(ScheduleText, KeepsWhatItDoesNotName) {
+    const Schedule base = parse_schedule("vector=8 unroll=3 parallel=rows task=5 store=stream", {});
+    Schedule changed = base;
+    changed.task = 7;
+    EXPECT_EQ(parse_schedule("task=7", base), changed);
+    EXPECT_NE(to_text(changed), to_text(base));
+    EXPECT_EQ(parse_schedule("", base), base);
+    EXPECT_EQ(parse_schedule(" \t\n", base), base);
+}
+
+TEST(ScheduleText, AnswersEveryMistakeWithWhatIsAllowed) {
+    const auto message = [](const std::string& text) { return refusal([&] { parse_schedule(text, {}); }); };
+    const std::string keys = "; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, ahead=, store=";
+    EXPECT_EQ(message("tile=4"), "schedule: found \"tile=4\"" + keys);
+    EXPECT_EQ(message("vector"), "schedule.vector: found \"\"; allowed: a number from 1 to 1048576");
+    EXPECT_EQ(message("=4"), "schedule: found \"=4\"" + keys);
+    EXPECT_EQ(message("Vector=4"), "schedule: found \"Vector=4\"" + keys);
+    for (const char* key : {"vector", "unroll", "task"}) {
+        for (const char* value : {"", "0", "-1", "1048577", "99999999999999999999", "4x", "x", "1.5", "+4", "=4"}) {
+            EXPECT_EQ(message(std::string(key) + "=" + value), std::string("schedule.") + key + ": found \"" + value +
+                                                                   "\"; allowed: a number from 1 to 1048576");
+        }
+    }
+    for (const char* key : {"block", "prefetch", "ahead"}) {
+        EXPECT_EQ(message(std::string(key) + "=0"), "");
+        EXPECT_EQ(message(std::string(key) + "=-1"),
+                  std::string("schedule.") + key + ": found \"-1\"; allowed: a number from 0 to 1048576");
+    }
+    EXPECT_EQ(message("parallel=all"), "schedule.parallel: found \"all\"; allowed: none, channels, rows");
+    EXPECT_EQ(message("store="), "schedule.store: found \"\"; allowed: cached, stream");
+    EXPECT_EQ(message("vector=8,unroll=2"),
+              "schedule.vector: found \"8,unroll=2\"; allowed: a number from 1 to 1048576");
+}
+
+TEST(ScheduleText, IsNotReadBeyondItsFirstMistake) {
+    EXPECT_EQ(refusal([] { parse_schedule("vector=8 task=0 store=none", {}); }),
+              "schedule.task: found \"0\"; allowed: a number from 1 to 1048576");
+}
+
+struct Refusal {
+    KernelSpec spec;
+    const char* schedule;
+    const char* key;
+    const char* why;
+};
+
+TEST(LegalSpace, RefusesWithKeyKernelAndReason) {
+    const KernelSpec inference = planar(Op::inference, 4, 16, 256), train = planar(Op::train_forward, 4, 16, 256);
+    const KernelSpec rows_inference = interleaved(Op::inference, 64, 32);
+    const KernelSpec rows_train = interleaved(Op::train_forward, 64, 32);
+    const Refusal table[] = {
+        {inference, "vector=1", "vector: found 1", "allowed: 4, 8, 16, 32"},
+        {inference, "vector=12", "vector: found 12", "allowed: 4, 8, 16, 32"},
+        {inference, "vector=64", "vector: found 64", "allowed: 4, 8, 16, 32"},
+        {inference, "unroll=17", "unroll: found 17", "allowed: 1 to 16"},
+        {inference, "parallel=channels", "parallel: found channels",
+         "only planar train_forward works channel by channel; allowed: none, rows"},
+        {rows_train, "parallel=channels", "parallel: found channels",
+         "only planar train_forward works channel by channel; allowed: none, rows"},
+        {train, "block=16", "block: found 16", "only interleaved train_forward has channel blocks; allowed: 0"},
+        {rows_inference, "block=16", "block: found 16",
+         "only interleaved train_forward has channel blocks; allowed: 0"},
+        {rows_train, "block=24", "block: found 24", "allowed: 0 or a multiple of 16"},
+        {train, "parallel=channels prefetch=9", "prefetch: found 9", "allowed: 0 to 8"},
+        {planar(Op::train_forward, 4, 16, any), "prefetch=1", "prefetch: found 1",
+         "the distance is only known for rows of a fixed size; allowed: 0"},
+        {planar(Op::train_forward, 1, 1, (1 << 26) + 1), "prefetch=1", "prefetch: found 1",
+         "the distance is only known for rows of a fixed size; allowed: 0"},
+        {train, "parallel=rows prefetch=1", "prefetch: found 1",
+         "only train_forward fetches ahead, and planar only by channels; allowed: 0"},
+        {inference, "prefetch=1", "prefetch: found 1",
+         "only train_forward fetches ahead, and planar only by channels; allowed: 0"},
+        {rows_inference, "prefetch=1", "prefetch: found 1",
+         "only train_forward fetches ahead, and planar only by channels; allowed: 0"},
+        {interleaved(Op::train_forward, 64, any), "prefetch=1", "prefetch: found 1",
+         "the distance is only known for rows of a fixed size; allowed: 0"},
+        {interleaved(Op::train_forward, 64, (1 << 26) + 1), "prefetch=1", "prefetch: found 1",
+         "the distance is only known for rows of a fixed size; allowed: 0"},
+        {inference, "ahead=65", "ahead: found 65", "allowed: 0 to 64"},
+        {train, "parallel=channels ahead=1", "ahead: found 1",
+         "planar train_forward by channels reads x from the cache; allowed: 0"},
+        {train, "parallel=none ahead=1", "ahead: found 1",
+         "planar train_forward by channels reads x from the cache; allowed: 0"},
+        {planar(Op::inference, 4, 16, 49), "store=stream", "store: found stream",
+         "a row of y must be whole 64-byte lines (16 elements); allowed: cached"},
+        {planar(Op::inference, 4, 16, any), "store=stream", "store: found stream",
+         "a row of y must be whole 64-byte lines (16 elements); allowed: cached"},
+        {interleaved(Op::inference, 64, 24), "store=stream", "store: found stream",
+         "a row of y must be whole 64-byte lines (16 elements); allowed: cached"},
+        {planar(Op::inference, 4, 16, 48), "vector=16 unroll=2 store=stream", "unroll: found 2",
+         "with store=stream a row must be whole turns of vector * unroll"},
+        {rows_inference, "vector=16 unroll=4 store=stream", "unroll: found 4",
+         "with store=stream a row must be whole turns of vector * unroll"},
+    };
+    for (const Refusal& r : table) {
+        EXPECT_EQ(refusal([&] { check_legal(parse_schedule(r.schedule, {}), r.spec); }),
+                  std::string("schedule.") + r.key + " for " + kernel_name(r.spec) + "; " + r.why);
+    }
+}
+
+TEST(LegalSpace, TakesWhatTheRefusalsAllow) {
+    const auto legal = [](const KernelSpec& spec, const char* schedule) {
+        return refusal([&] { check_legal(parse_schedule(schedule, {}), spec); });
+    };
+    EXPECT_EQ(legal(planar(Op::inference, 4, 16, 256), "vector=32 unroll=8 parallel=rows store=stream"), "");
+    EXPECT_EQ(legal(planar(Op::inference, 4, 16, 49), "vector=4 unroll=16"), "");
+    EXPECT_EQ(legal(planar(Op::train_forward, 4, 16, 49), "parallel=channels prefetch=8"), "");
+    EXPECT_EQ(legal(planar(Op::train_forward, 4, 16, 49), "parallel=none prefetch=1"), "");
+    EXPECT_EQ(legal(planar(Op::train_forward, any, 16, 1 << 26), "parallel=channels prefetch=1"), "");
+    EXPECT_EQ(legal(interleaved(Op::train_forward, any, any), "parallel=rows block=1024"), "");
+    EXPECT_EQ(legal(interleaved(Op::train_forward, any, 64), "prefetch=1 ahead=64"), "");
+    EXPECT_EQ(legal(planar(Op::train_forward, any, any, any), "parallel=rows ahead=2"), "");
+    EXPECT_EQ(legal(interleaved(Op::inference, any, 64), "vector=16 unroll=4 store=stream"), "");
+    // More than there is: one task, one block.
+    EXPECT_EQ(legal(planar(Op::inference, 4, 16, 256), "parallel=rows task=1000"), "");
+    EXPECT_EQ(legal(interleaved(Op::train_forward, 64, 32), "block=1024"), "");
+}
+
+// Shapes from one element to what an address space holds, with extents that only run time knows.
+std::vector<KernelSpec> shapes() {
+    std::vector<KernelSpec> all;
+    const std::int64_t extents[] = {1,   2,    7,     15,    16,      17,      49,         64,
+                                    784, 3136, 12544, 65536, 1 << 24, 1 << 27, max_extent, any};
+    for (std::int64_t outer : {std::int64_t{1}, std::int64_t{2}, std::int64_t{32}, std::int64_t{100000}, any}) {
+        for (std::int64_t channels : extents) {
+            for (const Op op : {Op::inference, Op::train_forward}) {
+                all.push_back(interleaved(op, outer, channels));
+                all.push_back(interleaved(op, channels, outer));
+                for (std::int64_t inner : extents) {
+                    const auto size = [](std::int64_t e) { return static_cast<double>(e == any ? 1 : e); };
+                    if (size(outer) * size(channels) * size(inner) > static_cast<double>(max_elements)) continue;
+                    all.push_back(planar(op, outer, channels, inner));
+                }
+            }
+        }
+    }
+    return all;
+}
+
+TEST(DefaultSchedule, IsLegalForEveryShapeAndCache) {
+    const CacheModel caches[] = {{},
+                                 {1, 1, 1},
+                                 {1 << 10, 2 << 10, 4 << 10},
+                                 {48 << 10, 2 << 20, 33 << 20},
+                                 {32 << 10, 512 << 10, 256 << 20},
+                                 {64 << 10, 64 << 20, std::int64_t{1} << 34}};
+    int count = 0;
+    for (const KernelSpec& spec : shapes()) {
+        for (const CacheModel& c : caches) {
+            for (InstructionSet isa : instruction_sets()) {
+                ++count;
+                const Schedule s = default_schedule(spec, isa, c);
+                ASSERT_EQ(refusal([&] { check_legal(s, spec); }), "") << "L3 " << c.l3;
+                ASSERT_EQ(refusal([&] { ASSERT_EQ(parse_schedule(to_text(s), {}), s); }), "") << kernel_name(spec);
+            }
+        }
+    }
+    EXPECT_GT(count, 10000);
+}
+
+TEST(DefaultSchedule, StreamsOnlyWhatDoesNotFitTheCache) {
+    const auto streams = [](const KernelSpec& spec, std::int64_t l3) {
+        return default_schedule(spec, InstructionSet::x86_64_avx2, {32 << 10, 512 << 10, l3}).store ==
+               Schedule::Store::stream;
+    };
+    for (const Op op : {Op::inference, Op::train_forward}) {
+        EXPECT_TRUE(streams(planar(op, 32, 64, 12544), 32 << 20));
+        EXPECT_FALSE(streams(planar(op, 1, 64, 784), 32 << 20));
+        EXPECT_TRUE(streams(planar(op, 1, 64, 784), 64 << 10));
+        EXPECT_FALSE(streams(planar(op, 32, 2048, 49), 1 << 20)) << "a row is not whole lines";
+        EXPECT_TRUE(streams(interleaved(op, 1 << 20, 64), 32 << 20));
+    }
+}
+
+}  // namespace

@@ -1,0 +1,129 @@
+// Kernels that Halide built from fusebn's generators, called as Halide users call theirs.
+
+#include <HalideBuffer.h>
+#include <gtest/gtest.h>
+#include <user_inference.h>
+#include <user_train_forward.h>
+
+#include <random>
+#include <string>
+#include <vector>
+
+#include "oracle/oracle.h"
+
+namespace {
+
+using Buffer = Halide::Runtime::Buffer<float>;
+
+Buffer random(const std::vector<int>& sizes, float low, float high, unsigned seed) {
+    Buffer b(sizes);
+    std::mt19937 generator(seed);
+    std::uniform_real_distribution<float> uniform(low, high);
+    b.for_each_value([&](float& v) { v = uniform(generator); });
+    return b;
+}
+
+// What a channel is normalised by, and the oracle's view of it.
+struct Channels {
+    Buffer gamma, beta, mean, var;
+    explicit Channels(int C)
+        : gamma(random({C}, 0.5f, 2, 2)),
+          beta(random({C}, -1, 1, 3)),
+          mean(random({C}, -1, 1, 4)),
+          var(random({C}, 0.1f, 4, 5)) {}
+    oracle::Parameters parameters(fusebn::Activation activation) const {
+        oracle::Parameters p;
+        p.gamma = gamma.data();
+        p.beta = beta.data();
+        p.running_mean = mean.data();
+        p.running_var = var.data();
+        p.activation = activation;
+        return p;
+    }
+};
+
+// Every extent is known at run time only.
+TEST(HalideUser, GetsInferenceOfInterleavedTensorsOfAnyShape) {
+    for (const int rows : {1, 7, 300}) {
+        for (const int C : {1, 16, 37}) {
+            Channels channels(C);
+            Buffer x = random({C, rows}, -3, 5, 1), y(C, rows);
+            ASSERT_EQ(user_inference(x, channels.gamma, channels.beta, channels.mean, channels.var, 1e-5, y), 0);
+
+            const oracle::Tensor tensor = oracle::interleaved(x.data(), rows, C);
+            const oracle::Result wanted = oracle::inference(tensor, channels.parameters(fusebn::Activation::relu));
+            for (int r = 0; r < rows; ++r) {
+                for (int c = 0; c < C; ++c) {
+                    const auto at = static_cast<std::size_t>(r * C + c);
+                    const double bound =
+                        oracle::y_bound(wanted.channels[static_cast<std::size_t>(c)], {}, static_cast<double>(x(c, r)));
+                    EXPECT_TRUE(oracle::agrees(static_cast<double>(y(c, r)), wanted.y[at], bound))
+                        << rows << " rows, r " << r << " c " << c;
+                }
+            }
+        }
+    }
+}
+
+// Channels and spatial size are the build's, the batch is the call's.
+TEST(HalideUser, GetsTrainForwardOfPlanarTensors) {
+    constexpr int C = 24, S = 100;
+    for (const int N : {1, 2, 50}) {
+        Channels channels(C);
+        Buffer x = random({S, C, N}, 10, 12, 1), y(S, C, N), mean(C), inv_std(C), running_mean(C), running_var(C);
+        ASSERT_EQ(user_train_forward(x, channels.gamma, channels.beta, channels.mean, channels.var, 1e-5, 0.1, 1, y,
+                                     mean, inv_std, running_mean, running_var),
+                  0);
+
+        const oracle::Parameters p = channels.parameters(fusebn::Activation::none);
+        const oracle::Tensor tensor = oracle::planar(x.data(), N, C, S);
+        const oracle::Result wanted = oracle::train_forward(tensor, p);
+        for (int c = 0; c < C; ++c) {
+            const oracle::Channel& ch = wanted.channels[static_cast<std::size_t>(c)];
+            const oracle::StatisticsBound bound = oracle::statistics_bound(tensor, ch, p.eps);
+            const auto near = [&](const Buffer& got, double value, double within) {
+                EXPECT_TRUE(oracle::agrees(static_cast<double>(got(c)), value, within))
+                    << got(c) << " is not " << value << ", c " << c << " of N " << N;
+            };
+            near(mean, ch.mean, oracle::mean_bound(ch, bound));
+            near(inv_std, ch.inv_std, oracle::inv_std_bound(ch, bound));
+            near(running_mean, ch.running_mean, oracle::running_mean_bound(ch, bound, p));
+            near(running_var, ch.running_var, oracle::running_var_bound(tensor, ch, bound, p));
+            for (int n = 0; n < N; ++n) {
+                for (int s = 0; s < S; ++s) {
+                    const auto at = static_cast<std::size_t>((n * C + c) * S + s);
+                    EXPECT_TRUE(oracle::agrees(static_cast<double>(y(s, c, n)), wanted.y[at],
+                                               oracle::y_bound(ch, bound, static_cast<double>(x(s, c, n)))))
+                        << "N " << N << ", s " << s << " c " << c << " n " << n;
+                }
+            }
+        }
+    }
+}
+
+std::string reported;
+
+// Halide's own checks stay: here no runtime has looked at the arguments before.
+TEST(HalideUser, GetsAnErrorForShapesThatTheKernelIsNotFor) {
+    const auto before = halide_set_error_handler([](void*, const char* message) { reported = message; });
+    const auto refusal = [](Buffer x, Buffer y, int gammas) {
+        Channels channels(gammas);
+        Buffer mean(gammas), inv_std(gammas), running_mean(gammas), running_var(gammas);
+        reported.clear();
+        const int code = user_train_forward(x, channels.gamma, channels.beta, channels.mean, channels.var, 1e-5, 0.1, 1,
+                                            y, mean, inv_std, running_mean, running_var);
+        return code == 0 ? "" : reported;
+    };
+    const auto mentions = [](const std::string& message, const char* name) {
+        return message.find(name) != std::string::npos;
+    };
+    EXPECT_EQ(refusal(random({100, 24, 2}, 0, 1, 1), Buffer(100, 24, 2), 24), "");
+    EXPECT_PRED2(mentions, refusal(Buffer(100, 25, 2), Buffer(100, 25, 2), 25), "extent");
+    EXPECT_PRED2(mentions, refusal(Buffer(99, 24, 2), Buffer(99, 24, 2), 24), "extent");
+    EXPECT_PRED2(mentions, refusal(Buffer(100, 24, 2), Buffer(100, 24, 3), 24), "extent.2 (3)");
+    EXPECT_PRED2(mentions, refusal(Buffer(100, 24, 3), Buffer(100, 24, 2), 24), "extent.2");
+    EXPECT_PRED2(mentions, refusal(Buffer(100, 24, 2), Buffer(100, 24, 2), 23), "extent.0");
+    halide_set_error_handler(before);
+}
+
+}  // namespace
