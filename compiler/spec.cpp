@@ -1,5 +1,5 @@
-// Reads spec.toml. Three steps, each a section below: words (what a message says), values (one key at a time) and rows
-// (a kernel's shape collapsed into its view, equal rows merged). Nothing here knows a schedule or a compiler.
+// Reads spec.toml: values one key at a time, then rows (a kernel's shape collapsed into its view, equal rows merged).
+// Nothing here knows a schedule or a compiler.
 #include "compiler/spec.h"
 
 #include <algorithm>
@@ -16,10 +16,6 @@
 #include <sstream>
 #include <string_view>
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-
 // toml++ 3.3 states as an assumption what a broken file ("[.]") can violate: undefined behaviour in a release build, an
 // abort in a debug one. Here it is an exception. No other file includes toml++, so no other sees these macros.
 struct TomlAssumption {};
@@ -31,29 +27,12 @@ constexpr void toml_assume(bool holds) {
 #define TOML_ENABLE_FORMATTERS 0  // only reading: a third of the compile time
 #include <toml++/toml.h>
 
+#include "compiler/spec_words.h"
+#include "compiler/toml_guard.h"
+#include "fusebn/parallel.h"
+
 namespace fusebn {
 namespace {
-
-// ---- words ----
-
-// Text of the file in a message: one line, of bounded length, whatever the bytes were.
-std::string shown(std::string_view text, std::size_t limit = 60) {
-    std::string out;
-    for (char c : text) {
-        if (out.size() >= limit) return out + "...";
-        const auto byte = static_cast<unsigned char>(c);
-        if (byte >= 0x20 && byte < 0x7f) {
-            out += c;
-        } else {
-            char escaped[5];
-            std::snprintf(escaped, sizeof escaped, "\\x%02x", byte);
-            out += escaped;
-        }
-    }
-    return out;
-}
-
-std::string in_quotes(std::string_view text) { return '"' + shown(text) + '"'; }
 
 std::string described(const toml::node& node) {
     std::ostringstream out;
@@ -71,96 +50,6 @@ std::string described(const toml::node& node) {
     }
     return "nothing";
 }
-
-using Words = std::vector<std::string_view>;
-
-std::string listed(const Words& words, bool quotes) {
-    std::string out;
-    for (std::string_view word : words) {
-        if (!out.empty()) out += ", ";
-        out += quotes ? in_quotes(word) : std::string(word);
-    }
-    return out;
-}
-
-std::string lower(std::string_view text) {
-    std::string out(text);
-    for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    return out;
-}
-
-// Insertions, deletions, replacements and swaps of neighbours (optimal string alignment): "shpae" is one from "shape".
-std::size_t edit_distance(const std::string& a, const std::string& b) {
-    std::vector<std::size_t> before(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
-    for (std::size_t j = 0; j <= b.size(); ++j) last[j] = j;
-    for (std::size_t i = 1; i <= a.size(); ++i) {
-        row[0] = i;
-        for (std::size_t j = 1; j <= b.size(); ++j) {
-            row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (a[i - 1] != b[j - 1])});
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                row[j] = std::min(row[j], before[j - 2] + 1);
-        }
-        before.swap(last);
-        last.swap(row);
-    }
-    return last[b.size()];
-}
-
-// "; did you mean "shape"?", or nothing where no word is near.
-std::string suggestion(std::string_view found, const Words& words) {
-    if (found.size() > 64) return "";
-    std::string_view best;
-    std::size_t nearest = 1 + found.size() / 3;  // a third of the letters may be wrong, and one of a short word
-    for (std::string_view word : words) {
-        const std::size_t distance = edit_distance(lower(found), lower(word));
-        if (distance < nearest || (distance == nearest && best.empty())) {
-            best = word;
-            nearest = distance;
-        }
-    }
-    return best.empty() ? "" : "; did you mean " + in_quotes(best) + "?";
-}
-
-template <class E, std::size_t n>
-Words names_of(const NamedValue<E> (&rows)[n]) {
-    Words words;
-    for (const NamedValue<E>& row : rows) words.push_back(row.name);
-    return words;
-}
-
-Words target_words() {
-    Words words = names_of(instruction_set_names);
-    words.push_back("host");
-    return words;
-}
-
-constexpr const char* extent_letters(Layout layout) {
-    switch (layout) {
-        case Layout::NC: return "NC";
-        case Layout::NCL: return "NCL";
-        case Layout::NLC: return "NLC";
-        case Layout::NCHW: return "NCHW";
-        case Layout::NHWC: return "NHWC";
-        case Layout::NCDHW: return "NCDHW";
-        case Layout::NDHWC: return "NDHWC";
-    }
-    return "";
-}
-
-std::string extent_order(Layout layout) {
-    std::string out = "[";
-    for (int axis = 0; axis < rank(layout); ++axis) {
-        if (axis > 0) out += ", ";
-        out += extent_letters(layout)[axis];
-    }
-    return out + "]";
-}
-
-// What was wrong with a value, without its place in the file.
-struct Mistake {
-    std::string found;
-    std::string allowed;
-};
 
 // ---- values ----
 
@@ -206,82 +95,6 @@ const std::set<std::string>& reserved_names() {
     return names;
 }
 
-// What toml++ 3.3 must not be given, found by walking over strings and comments before it parses:
-// - it nests a table for every part of a dotted key and frees them recursively: a megabyte of "a.a.a..." would exhaust
-//   the stack. A spec needs a handful of dots at most.
-// - its classes of characters beyond ASCII are undefined behaviour for most of them. Only a comment has a use for them.
-constexpr int max_dots = 1000;
-
-struct Misplaced {
-    toml::source_position at;
-    const char* key;
-    Mistake mistake;
-};
-
-std::optional<Misplaced> unparsable(std::string_view text) {
-    enum class In { plain, comment, basic, literal, basic_lines, literal_lines } in = In::plain;
-    const std::string_view byte_order_mark = "\xEF\xBB\xBF";
-    const auto escapes = [&](std::size_t i) {  // a quote or a backslash
-        return text[i] == '\\' && i + 1 < text.size() && (text[i + 1] == '"' || text[i + 1] == '\\');
-    };
-    int dots = 0;
-    toml::source_index line = 1;
-    std::size_t line_begin = 0;
-    for (std::size_t i = text.substr(0, 3) == byte_order_mark ? 3 : 0; i < text.size(); ++i) {
-        const char c = text[i];
-        const auto thrice = [&](char quote) {
-            return i + 2 < text.size() && c == quote && text[i + 1] == quote && text[i + 2] == quote;
-        };
-        if (c == '\n') {
-            ++line;
-            line_begin = i + 1;
-        }
-        if (in != In::comment && static_cast<unsigned char>(c) > 0x7f) {
-            const auto column = static_cast<toml::source_index>(i - line_begin + 1);
-            return Misplaced{
-                {line, column}, "syntax", {"the byte " + shown(text.substr(i, 1)), "ASCII (in a comment, any UTF-8)"}};
-        }
-        switch (in) {
-            case In::plain:
-                if (c == '.' && ++dots > max_dots) {
-                    return Misplaced{{1, 1},
-                                     "file",
-                                     {"more than " + std::to_string(max_dots) + " dots in keys", "that many at most"}};
-                }
-                if (c == '#') in = In::comment;
-                if (c == '"' || c == '\'') {
-                    const bool lines = thrice(c);
-                    in = c == '"' ? (lines ? In::basic_lines : In::basic) : (lines ? In::literal_lines : In::literal);
-                    if (lines) i += 2;
-                }
-                break;
-            case In::comment:
-                if (c == '\n') in = In::plain;
-                break;
-            case In::basic:
-            case In::literal:
-                // A line's end inside is a mistake where toml++ stops, so what follows does not matter.
-                if (c == (in == In::basic ? '"' : '\'') || c == '\n') in = In::plain;
-                if (in == In::basic && escapes(i)) ++i;
-                break;
-            case In::basic_lines:
-            case In::literal_lines: {
-                const char quote = in == In::basic_lines ? '"' : '\'';
-                if (in == In::basic_lines && escapes(i)) {
-                    ++i;
-                } else if (thrice(quote)) {
-                    i += 2;
-                    // Up to two quotes may stand just inside the closing ones.
-                    for (int inside = 0; inside < 2 && i + 1 < text.size() && text[i + 1] == quote; ++inside) ++i;
-                    in = In::plain;
-                }
-                break;
-            }
-        }
-    }
-    return std::nullopt;
-}
-
 // ---- rows ----
 
 struct Extent {
@@ -297,7 +110,8 @@ public:
         if (text.size() > max_spec_bytes) {
             fail({1, 1}, "file", {"more than " + std::to_string(max_spec_bytes) + " bytes", "that many at most"});
         }
-        if (const auto misplaced = unparsable(text)) fail(misplaced->at, misplaced->key, misplaced->mistake);
+        if (const auto misplaced = unparsable(text))
+            fail({misplaced->line, misplaced->column}, misplaced->key, misplaced->mistake);
         const toml::table root = parsed(text);
         check_keys(root, "", {"name", "targets", "defaults", "kernel"});
         read_name(root);
@@ -522,7 +336,7 @@ private:
                  {std::to_string(shape->size()) + (shape->size() == 1 ? " extent" : " extents"), count});
         }
         std::vector<Extent> extents;
-        const std::string_view letters = extent_letters(layout);
+        const std::string_view letters = to_string(layout);
         for (std::size_t axis = 0; axis < shape->size(); ++axis) {
             extents.push_back(read_extent((*shape)[axis], letters.substr(axis, 1)));
         }
@@ -635,20 +449,11 @@ std::vector<InstructionSet> parse_targets(const std::vector<std::string>& names,
 }
 
 std::optional<InstructionSet> host_instruction_set() {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    // The features that FUSEBN_ISA_* name. F16C is asked of the CPU itself: not every compiler's builtin knows it.
-    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-    const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
-    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512cd") &&
-                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512bw");
-    if (avx2 && avx512) return InstructionSet::x86_64_avx512;
-    if (avx2) return InstructionSet::x86_64_avx2;
-    if (__builtin_cpu_supports("sse4.1")) return InstructionSet::x86_64;
-#endif
-    return std::nullopt;
+    std::optional<InstructionSet> best;
+    for (const auto& isa : instruction_set_names) {
+        if (supports(isa.value)) best = isa.value;
+    }
+    return best;
 }
 
 }  // namespace fusebn
