@@ -131,8 +131,12 @@ std::vector<ManifestKernel> plan(const LibrarySpec& spec, const CacheModel& cach
     for (const SpecKernel& k : kernels) {
         ManifestKernel row{k.kernel, needs_large(k.kernel), {}};
         for (InstructionSet isa : spec.targets) {
-            const Schedule base = default_schedule(k.kernel, isa, caches);
-            const Schedule schedule = parse_schedule(k.schedule, base);
+            Schedule schedule = default_schedule(k.kernel, isa, caches);
+            try {
+                schedule = parse_schedule(k.schedule, schedule);
+            } catch (const ScheduleError& e) {
+                throw ScheduleError(kernel_name(k.kernel) + ": " + e.what());
+            }
             check_legal(schedule, k.kernel);
             row.variants.push_back(
                 {isa, schedule, k.schedule.empty() ? "default" : "spec", symbol_name(spec.name, k.kernel, isa), 0});

@@ -18,7 +18,8 @@
 //             interleaved train_forward: 1 with tensors beyond half of the L3 cache. The second reading of a chunk,
 //             from the cache, leaves the memory idle otherwise (64x112x112: 1.5 times as fast).
 //   block     interleaved: channels whose chunk (64 rows) fits half of the L2 cache, at least 4 lines to a row
-//   ahead     interleaved, beyond the L3 cache, of 128 channels and more: 2. Three numbers a channel are then read beside
+//   ahead     interleaved, beyond the L3 cache, of 128 channels and more: 2. Three numbers a channel are then read
+//   beside
 //             x, so fewer lines of x are under way at once, and the processor does not fetch across a page by itself
 //             (inference, 256 channels: 0.86 of a copy without, 0.97 with). Harmful where that is not so: planar 0.84.
 //   vector    16 floats: one zmm, two ymm, four xmm
@@ -82,7 +83,9 @@ Schedule default_schedule(const KernelSpec& spec, InstructionSet, const CacheMod
         const std::int64_t fits = caches.l2 / 2 / (numerics::interleaved::chunk_rows * element);
         const std::int64_t block = std::max<std::int64_t>(64, fits / 16 * 16);
         s.block = channels > block ? static_cast<int>(block) : 0;
-        if (spec.channels != any_extent && bytes > static_cast<double>(caches.l3) / 2) s.prefetch = 1;
+        if (spec.channels != any_extent && spec.channels <= longest_fetched_row &&
+            bytes > static_cast<double>(caches.l3) / 2)
+            s.prefetch = 1;
     }
 
     if (bytes > static_cast<double>(caches.l3)) {
@@ -99,7 +102,10 @@ Schedule default_schedule(const KernelSpec& spec, InstructionSet, const CacheMod
         while (!legal(streamed) && streamed.unroll > 1) --streamed.unroll;
         if (legal(streamed)) s = streamed;
         if (spec.view == View::interleaved && channels >= 128) s.ahead = 2;
-        if (s.parallel == Schedule::Parallel::channels && spec.inner != any_extent) s.prefetch = 1;
+        if (s.parallel == Schedule::Parallel::channels && spec.inner != any_extent &&
+            spec.inner <= longest_fetched_row) {
+            s.prefetch = 1;
+        }
     }
     return s;
 }

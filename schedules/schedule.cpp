@@ -104,7 +104,7 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
                    "only train_forward fetches ahead, and planar only by channels; allowed: 0");
         }
         const std::int64_t row = planar ? spec.inner : spec.channels;
-        if (row == any_extent || row > (1 << 26)) {
+        if (row == any_extent || row > longest_fetched_row) {
             refuse("prefetch", std::to_string(s.prefetch),
                    "the distance is only known for rows of a fixed size; allowed: 0");
         }

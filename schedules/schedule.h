@@ -52,6 +52,9 @@ Schedule parse_schedule(const std::string& text, const Schedule& base);
 // Throws ScheduleError where `schedule` is not in the legal space of `spec`: says which key, why, what is allowed.
 void check_legal(const Schedule& schedule, const KernelSpec& spec);
 
+// Elements; a row beyond it is not fetched ahead: no cache holds it.
+inline constexpr std::int64_t longest_fetched_row = std::int64_t{1} << 26;
+
 // Sizes in bytes of the caches that a kernel is to run with: L1 and L2 of one core, L3 as shared by all.
 struct CacheModel {
     std::int64_t l1 = 32 << 10;
