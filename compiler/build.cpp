@@ -1,12 +1,15 @@
 #include "compiler/build.h"
 
 #include <HalideRuntime.h>
-#include <sys/stat.h>
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <set>
 #include <sstream>
@@ -67,6 +70,23 @@ std::string header_text(const Manifest& m) {
       << "}  // namespace " << m.name << "\n#endif\n";
     return h.str();
 }
+
+class FolderLock {
+public:
+    explicit FolderLock(const std::string& path) : descriptor_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+        if (descriptor_ < 0 || flock(descriptor_, LOCK_EX) != 0) {
+            const std::string reason = std::strerror(errno);
+            if (descriptor_ >= 0) close(descriptor_);
+            throw std::runtime_error(path + ": cannot be locked: " + reason);
+        }
+    }
+    ~FolderLock() { close(descriptor_); }
+    FolderLock(const FolderLock&) = delete;
+    FolderLock& operator=(const FolderLock&) = delete;
+
+private:
+    int descriptor_;
+};
 
 // One line on a terminal, rewritten as kernels are done; nothing elsewhere.
 class Progress {
@@ -131,13 +151,7 @@ std::vector<ManifestKernel> plan(const LibrarySpec& spec, const CacheModel& cach
     for (const SpecKernel& k : kernels) {
         ManifestKernel row{k.kernel, needs_large(k.kernel), {}};
         for (InstructionSet isa : spec.targets) {
-            Schedule schedule = default_schedule(k.kernel, isa, caches);
-            try {
-                schedule = parse_schedule(k.schedule, schedule);
-            } catch (const ScheduleError& e) {
-                throw ScheduleError(kernel_name(k.kernel) + ": " + e.what());
-            }
-            check_legal(schedule, k.kernel);
+            const Schedule schedule = spec_schedule(k.schedule, k.kernel, default_schedule(k.kernel, caches));
             row.variants.push_back(
                 {isa, schedule, k.schedule.empty() ? "default" : "spec", symbol_name(spec.name, k.kernel, isa), 0});
         }
@@ -159,7 +173,13 @@ BuildResult build(const LibrarySpec& spec, const BuildOptions& options) {
     const std::string library = directory / ("lib" + m.name + ".a");
     const std::string header = directory / (m.name + ".h");
     const std::string manifest = directory / (m.name + ".json");
-    fs::create_directories(objects);
+    try {
+        fs::create_directories(objects);
+    } catch (const fs::filesystem_error& e) {
+        throw std::runtime_error("-o " + options.directory + ": cannot be made a folder: " + e.code().message());
+    }
+    // One build at a time in a folder: each removes the objects that its spec does not have.
+    const FolderLock lock(objects / ".lock");
 
     std::vector<std::pair<ManifestVariant*, std::string>> files;  // each variant's object file
     std::vector<Job> jobs;
@@ -170,7 +190,8 @@ BuildResult build(const LibrarySpec& spec, const BuildOptions& options) {
             keys += key + "\n";
             const std::string file = objects / (v.symbol.substr(m.name.size() + 2) + "-" + digest(key) + ".o");
             files.emplace_back(&v, file);
-            if (fs::exists(file)) {
+            // A crash or a full disk can leave a file that is no object.
+            if (fs::exists(file) && defines(read_file(file), v.symbol)) {
                 ++result.reused;
                 continue;
             }
@@ -233,6 +254,7 @@ BuildResult build(const LibrarySpec& spec, const BuildOptions& options) {
     // Objects that this spec no longer has.
     std::set<std::string> kept;
     for (const auto& [variant, file] : files) kept.insert(fs::path(file).filename());
+    kept.insert(".lock");
     for (const auto& entry : fs::directory_iterator(objects)) {
         if (!kept.count(entry.path().filename())) fs::remove(entry.path());
     }

@@ -26,7 +26,7 @@ int doctor(std::ostream& out) {
         bool ok = true;
         try {
             const KernelSpec k{Op::inference, View::planar, DataType::f32, Activation::relu, 2, 3, 64};
-            const Schedule s = default_schedule(k, isa.value);
+            const Schedule s = default_schedule(k);
             emit_kernel(lower(k, s, isa.value, false), isa.value, "doctor", Emit::object);
         } catch (const std::exception& e) {
             ok = false;

@@ -55,7 +55,7 @@ void check_undefined(const std::string& object, const std::string& symbol) {
         bool allowed = false;
         for (std::string_view a : allowed_symbols) allowed |= *name == llvm::StringRef(a.data(), a.size());
         if (!allowed) {
-            throw std::runtime_error(symbol + ": the object needs the symbol '" + name->str() +
+            throw std::runtime_error("the object of " + symbol + " needs the symbol '" + name->str() +
                                      "', which no program is required to have");
         }
     }
@@ -132,6 +132,23 @@ Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string&
         check_undefined(object.bytes, symbol);
     }
     return object;
+}
+
+bool defines(const std::string& object, const std::string& symbol) {
+    auto file = llvm::object::ObjectFile::createObjectFile(llvm::MemoryBufferRef(object, symbol));
+    if (!file) {
+        llvm::consumeError(file.takeError());
+        return false;
+    }
+    for (const llvm::object::SymbolRef& s : (*file)->symbols()) {
+        auto flags = s.getFlags();
+        auto name = s.getName();
+        const bool found = flags && name && *name == symbol && !(*flags & llvm::object::SymbolRef::SF_Undefined);
+        if (!flags) llvm::consumeError(flags.takeError());
+        if (!name) llvm::consumeError(name.takeError());
+        if (found) return true;
+    }
+    return false;
 }
 
 std::string digest(const std::string& text) {

@@ -25,6 +25,9 @@ enum class Emit { object, assembly };
 // Compiles a lowered kernel for an instruction set; its entry gets the name `symbol`. Throws std::runtime_error.
 Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string& symbol, Emit what);
 
+// Whether `object` is a whole object file that defines `symbol`.
+bool defines(const std::string& object, const std::string& symbol);
+
 // A row of the library's table, for emit_table.
 struct TableVariant {
     InstructionSet isa;

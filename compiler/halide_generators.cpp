@@ -35,12 +35,6 @@ namespace {
 
 using Halide::Expr;
 
-// All that a Halide target says of the three instruction sets that schedules know.
-InstructionSet instruction_set_of(const Halide::Target& target) {
-    if (target.has_feature(Halide::Target::AVX512_Skylake)) return InstructionSet::x86_64_avx512;
-    return target.has_feature(Halide::Target::AVX2) ? InstructionSet::x86_64_avx2 : InstructionSet::x86_64;
-}
-
 // A chunk may be cut short by the end of x. Halide takes it for a whole one where it checks, at a kernel's start, that
 // x holds all that is read, and would refuse most shapes. The extents of all buffers are checked for equality beside
 // that, so nothing is lost.
@@ -133,8 +127,7 @@ public:
     void schedule() {
         std::string text = schedule_text;
         for (char& c : text) c = c == ':' ? '=' : c;
-        const Schedule base = default_schedule(funcs_.spec, instruction_set_of(this->get_target()));
-        apply_cpu(funcs_, parse_schedule(text, base));
+        apply_cpu(funcs_, spec_schedule(text, funcs_.spec, default_schedule(funcs_.spec)));
         this->get_pipeline().add_custom_lowering_pass(new DropAccessChecks);
     }
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 ANY = "any"
-MAX_EXTENT = 2147483647 - 4096  # generators/kernel_spec.h
+MAX_EXTENT = 1 << 30  # FUSEBN_MAX_EXTENT in runtime/include/fusebn/kernel_abi.h
 MAX_ELEMENTS = 1 << 45  # compiler/spec.h
 MAX_KERNELS = 10000  # compiler/spec.h
 MAX_MODEL_BYTES = (1 << 31) - 1  # protobuf reads no larger message; weights of larger models are in external files

@@ -1,4 +1,4 @@
-; What a kernel needs of a runtime, linked into each kernel and inlined: four functions over the caller's context and
+; What a kernel needs of a runtime, linked into each kernel and inlined: a few functions over the caller's context and
 ; libc. fusebn_context begins with its parallel_for (kernel_abi.h).
 
 declare ptr @aligned_alloc(i64, i64)
@@ -25,5 +25,10 @@ define void @halide_free(ptr %context, ptr %memory) {
 
 ; FUSEBN_KERNEL_OUT_OF_MEMORY
 define i32 @halide_error_out_of_memory(ptr %context) {
+  ret i32 -11
+}
+
+; A stack or heap buffer of more than 2^31 bytes.
+define i32 @halide_error_buffer_allocation_too_large(ptr %context, ptr %name, i64 %bytes, i64 %most) {
   ret i32 -11
 }

@@ -390,6 +390,11 @@ private:
             fail(place, "kernel.shape",
                  {"more than " + std::to_string(max_elements) + " elements", "that many at most"});
         }
+        if (values > FUSEBN_MAX_CHANNEL_VALUES) {
+            fail(place, "kernel.shape",
+                 {"more than " + std::to_string(FUSEBN_MAX_CHANNEL_VALUES) + " values per channel",
+                  "that many at most"});
+        }
         if (values == 1 && std::find(ops.begin(), ops.end(), Op::train_forward) != ops.end()) {
             fail(place, "kernel.shape",
                  {"one value per channel", "two or more for train_forward: a single value has no variance"});

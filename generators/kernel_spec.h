@@ -11,8 +11,7 @@ namespace fusebn {
 
 inline constexpr std::int64_t any_extent = FUSEBN_ANY;  // known at run time only
 
-// The largest extent a kernel takes: indices within a chunk run past an extent by less than a chunk, in 32 bits.
-inline constexpr std::int64_t max_extent = 2147483647 - 4096;
+inline constexpr std::int64_t max_extent = FUSEBN_MAX_EXTENT;
 
 struct KernelSpec {
     Op op = Op::inference;

@@ -9,16 +9,16 @@
 //   total   groups merged one after the other, in f64
 //
 //   planar       lane l (of 16) of a row holds the elements s = l (mod 16). A step is eight vectors of 16 lanes, 128
-//                elements of a row; what is left of a row is added as a half, a quarter and an eighth of a step (trees of
-//                four, two and one), and the last (s mod 16) elements to the first lanes. All steps of a chunk come
+//                elements of a row; what is left of a row is added as a half, a quarter and an eighth of a step (trees
+//                of four, two and one), and the last (s mod 16) elements to the first lanes. All steps of a chunk come
 //                first, then all halves, and so on. A chunk is 2048 elements of one row, or as many whole rows as fit
 //                (at most 32). The 16 lanes are then folded pairwise (8, 4, 2, 1) in f64.
 //   interleaved  every channel by itself. A step is eight rows, what is left is added row by row. A chunk is 64 rows.
 //
-// 16 lanes are one zmm, two ymm or four xmm registers, so each instruction set can hold the accumulators of both moments
-// in registers, and the tree of eight gives eight independent loads per accumulation. The rounding error of a tree grows
-// with the logarithm of its size, that of an accumulator with the number of its additions: at most 16 in a chunk of one
-// row, at most 32 times 4 in one of many short rows, 8 (and 7 at the end) in an interleaved one.
+// 16 lanes are one zmm, two ymm or four xmm registers, so each instruction set can hold the accumulators of both
+// moments in registers, and the tree of eight gives eight independent loads per accumulation. The rounding error of a
+// tree grows with the logarithm of its size, that of an accumulator with the number of its additions: at most 16 in a
+// chunk of one row, at most 32 times 4 in one of many short rows, 8 (and 7 at the end) in an interleaved one.
 #pragma once
 
 namespace fusebn::numerics {

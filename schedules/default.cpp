@@ -17,7 +17,8 @@
 //             next one's x comes into the L2 cache, where its statistics are made (256x56x56: 1.35 times as fast).
 //             interleaved train_forward: 1 with tensors beyond half of the L3 cache. The second reading of a chunk,
 //             from the cache, leaves the memory idle otherwise (64x112x112: 1.5 times as fast).
-//   block     interleaved: channels whose chunk (64 rows) fits half of the L2 cache, at least 4 lines to a row
+//   block     interleaved: channels whose chunk (64 rows) fits half of the L2 cache and whose accumulators (12 bytes a
+//             channel) fit half of the L1 cache, at least 4 lines to a row
 //   ahead     interleaved, beyond the L3 cache, of 128 channels and more: 2. Three numbers a channel are then read
 //   beside
 //             x, so fewer lines of x are under way at once, and the processor does not fetch across a page by itself
@@ -41,7 +42,7 @@ std::int64_t or_if_any(std::int64_t extent, std::int64_t guess) { return extent 
 
 }  // namespace
 
-Schedule default_schedule(const KernelSpec& spec, InstructionSet, const CacheModel& caches) {
+Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
     // An extent that is known at run time only is taken for a middling one: parallel, cached.
     const std::int64_t outer = or_if_any(spec.outer, spec.view == View::planar ? 32 : 8192);
     const std::int64_t channels = or_if_any(spec.channels, 64);
@@ -70,17 +71,19 @@ Schedule default_schedule(const KernelSpec& spec, InstructionSet, const CacheMod
     }
 
     if (s.parallel == Schedule::Parallel::channels) {
-        const std::int64_t row = inner * element, slab = outer * row;
+        const std::int64_t row = inner * element, slab = outer * row;  // below 2^42
         const std::int64_t most = std::min({run_bytes / row, caches.l2 / slab, channels / 8, std::int64_t{16}});
         while (2 * s.task <= most) s.task *= 2;
     } else {
         const std::int64_t row = (spec.view == View::planar ? inner : channels) * element;
         const std::int64_t units = spec.view == View::planar ? channels : outer;
-        s.task = static_cast<int>(std::clamp<std::int64_t>(task_bytes / row, 1, std::max<std::int64_t>(1, units)));
+        s.task = static_cast<int>(
+            std::clamp<std::int64_t>(task_bytes / row, 1, std::clamp<std::int64_t>(units, 1, longest_task)));
     }
 
     if (train && spec.view == View::interleaved) {
-        const std::int64_t fits = caches.l2 / 2 / (numerics::interleaved::chunk_rows * element);
+        const std::int64_t fits =
+            std::min(caches.l2 / 2 / (numerics::interleaved::chunk_rows * element), caches.l1 / 2 / 12);
         const std::int64_t block = std::max<std::int64_t>(64, fits / 16 * 16);
         s.block = channels > block ? static_cast<int>(block) : 0;
         if (spec.channels != any_extent && spec.channels <= longest_fetched_row &&

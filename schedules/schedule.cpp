@@ -81,6 +81,31 @@ Schedule parse_schedule(const std::string& text, const Schedule& base) {
     return s;
 }
 
+Schedule spec_schedule(const std::string& text, const KernelSpec& spec, const Schedule& fallback) {
+    const auto legal = [&](const Schedule& s) {
+        try {
+            check_legal(s, spec);
+            return true;
+        } catch (const ScheduleError&) {
+            return false;
+        }
+    };
+    try {
+        Schedule s = parse_schedule(text, fallback);
+        for (const char* off : {"prefetch=0", "ahead=0", "block=0", "store=cached", "unroll=1"}) {
+            if (legal(s)) break;
+            const std::string key(off, std::string_view(off).find('=') + 1);
+            if (text.find(key) == std::string::npos) s = parse_schedule(off, s);
+        }
+        check_legal(s, spec);
+        return s;
+    } catch (const ScheduleError& e) {
+        const std::string name = kernel_name(spec);
+        const std::string what = e.what();
+        throw ScheduleError(what.find(name) == std::string::npos ? name + ": " + what : what);
+    }
+}
+
 void check_legal(const Schedule& s, const KernelSpec& spec) {
     const std::string name = kernel_name(spec);
     const auto refuse = [&](const std::string& key, const std::string& found, const std::string& why) {
@@ -89,6 +114,7 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
     if (s.vector != 4 && s.vector != 8 && s.vector != 16 && s.vector != 32) {
         refuse("vector", std::to_string(s.vector), "allowed: 4, 8, 16, 32");
     }
+    if (s.task > longest_task) refuse("task", std::to_string(s.task), "allowed: 1 to " + std::to_string(longest_task));
     if (s.unroll > 16) refuse("unroll", std::to_string(s.unroll), "allowed: 1 to 16");
     if (s.parallel == Schedule::Parallel::channels && !(spec.op == Op::train_forward && spec.view == View::planar)) {
         refuse("parallel", "channels", "only planar train_forward works channel by channel; allowed: none, rows");

@@ -49,8 +49,16 @@ public:
 // allowed.
 Schedule parse_schedule(const std::string& text, const Schedule& base);
 
+// The schedule of a kernel whose spec has `text` for it: the keys of `text` over `fallback`. Where those of the
+// fallback do not go with them (its prefetch with parallel=rows, say), they are turned off. Throws ScheduleError with
+// the kernel's name.
+Schedule spec_schedule(const std::string& text, const KernelSpec& spec, const Schedule& fallback);
+
 // Throws ScheduleError where `schedule` is not in the legal space of `spec`: says which key, why, what is allowed.
 void check_legal(const Schedule& schedule, const KernelSpec& spec);
+
+// Channels or rows. FUSEBN_MAX_EXTENT leaves room for it in 32 bits.
+inline constexpr int longest_task = 65536;
 
 // Elements; a row beyond it is not fetched ahead: no cache holds it.
 inline constexpr std::int64_t longest_fetched_row = std::int64_t{1} << 26;
@@ -63,6 +71,6 @@ struct CacheModel {
 };
 
 // The schedule for a kernel that nobody has tuned. The model is in the .cpp.
-Schedule default_schedule(const KernelSpec& spec, InstructionSet isa, const CacheModel& caches = {});
+Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches = {});
 
 }  // namespace fusebn

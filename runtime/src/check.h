@@ -8,11 +8,8 @@
 
 namespace fusebn::detail {
 
-// Above this, a kernel's indices within a chunk, which run past an extent by less than a chunk, would not fit 32 bits.
-inline constexpr std::int64_t max_kernel_extent = 2147483647 - 4096;
-
-// Above this, the number of a channel's chunks (of 2048 values and more) might not fit 32 bits.
-inline constexpr std::int64_t max_channel_values = std::int64_t{1} << 41;
+inline constexpr std::int64_t max_kernel_extent = FUSEBN_MAX_EXTENT;
+inline constexpr std::int64_t max_channel_values = FUSEBN_MAX_CHANNEL_VALUES;
 
 // planar: outer = n, channels = c, inner = s.  interleaved: outer = r, channels = c, inner = 1.
 struct Shape {

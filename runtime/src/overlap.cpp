@@ -48,10 +48,12 @@ Status check_overlap(const Call& call) {
         if (interlock(distance, large * element, ((small_extent - 1) * small + row) * element)) return Status();
         if (large % small == 0 && interlock(distance, small * element, row * element)) return Status();
     }
+    // Some that never meet are refused too: with other strides than x's, that is more than a few divisions would tell.
     return Status(ErrorCode::overlap,
                   sentence("y: it begins ", distance, " bytes ", y_begin < x_begin ? "before" : "after",
-                           " x and shares memory with it; expected the same address and strides as x (in place), or "
-                           "memory of its own"));
+                           " x, in the same range of memory, and may share memory with x; expected the same address "
+                           "and strides as x (in place), a place outside x's range, or x's strides and a start from "
+                           "which no element is one of x's"));
 }
 
 }  // namespace fusebn::detail

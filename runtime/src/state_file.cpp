@@ -5,13 +5,17 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <climits>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <exception>
 #include <new>
 #include <stdexcept>
+#include <string>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -28,6 +32,10 @@ constexpr std::uint64_t max_header_bytes = 1 << 20;
 constexpr std::uint64_t length_bytes = 8;
 // {"name": {"shape": [...]}} is three deep, and so is a file's metadata.
 constexpr int max_header_depth = 4;
+// As many as Linux follows.
+constexpr int max_links = 40;
+// Each leftover of a crash costs one; so many of them with one process id are a fault of something else.
+constexpr int max_temporary_names = 1 << 16;
 
 std::string error_text(int number) { return std::generic_category().message(number); }
 
@@ -99,6 +107,67 @@ std::vector<Field> fields_of(const std::string& prefix, BatchNormState& state) {
 
 Status bad_file(const std::string& path, const std::string& what) {
     return Status(ErrorCode::bad_file, sentence(path, ": ", what));
+}
+
+Status not_written(const std::string& path, int error) {
+    return Status(ErrorCode::io_error, sentence(path, ": cannot be written: ", error_text(error)));
+}
+
+// The part of a path that names the folder, with its slash; "" for the working directory.
+std::string folder_of(const std::string& path) { return path.substr(0, path.rfind('/') + 1); }
+
+// Replaces a symbolic link by the path that it names, which may not be there yet: a rename would replace the link. The
+// error's number, or 0.
+int follow_links(std::string& path) {
+    char target[PATH_MAX];
+    for (int links = 0; links <= max_links; ++links) {
+        const ssize_t size = ::readlink(path.c_str(), target, sizeof(target));
+        if (size < 0) return errno == EINVAL || errno == ENOENT ? 0 : errno;  // no link, or nothing yet
+        if (size == static_cast<ssize_t>(sizeof(target))) return ENAMETOOLONG;
+        const std::string_view named(target, static_cast<std::size_t>(size));
+        path = sentence(named.substr(0, 1) == "/" ? std::string() : folder_of(path), named);
+    }
+    return ELOOP;
+}
+
+// Finds the file to replace. A rename would put a regular file in the place of a FIFO or a device too, which nobody
+// who names one wants.
+Status find_target(const std::string& path, std::string& target) {
+    struct stat information {};
+    if (::stat(path.c_str(), &information) == 0) {
+        if (!S_ISREG(information.st_mode)) {
+            return Status(ErrorCode::io_error,
+                          sentence(path, ": it is no regular file; expected one to replace, or a name not in use"));
+        }
+    } else if (errno != ENOENT) {
+        return not_written(path, errno);
+    }
+    target = path;
+    const int error = follow_links(target);
+    return error == 0 ? Status() : not_written(path, error);
+}
+
+// Creates a file beside `path`, so that a rename is within one file system, with the permissions that a new file gets.
+// Its name is nobody else's: neither another thread's nor one that a crash left behind. The error's number, or 0.
+int create_beside(const std::string& path, std::string& name, File& file) {
+    static std::atomic<unsigned> next{0};
+    int error = EEXIST;
+    for (int i = 0; i < max_temporary_names && error == EEXIST; ++i) {
+        name = sentence(path, ".", ::getpid(), ".", next.fetch_add(1, std::memory_order_relaxed), ".tmp");
+        file.descriptor = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        error = file.descriptor < 0 ? errno : 0;
+    }
+    return error;
+}
+
+// Brings the renaming of `path` to the disk. The error's number, or 0.
+int sync_folder(const std::string& path) {
+    const std::string folder = folder_of(path);
+    File file;
+    file.descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (file.descriptor < 0) return errno == EACCES ? 0 : errno;  // one may write to folders that one cannot read
+    if (::fsync(file.descriptor) == 0) return 0;
+    return errno == EINVAL ? 0 : errno;  // a file system whose folders have no such thing
 }
 
 // A tensor's bytes within the data that follow the header.
@@ -234,21 +303,28 @@ Status write_file(const std::string& path, const std::string& prefix, const Batc
     text.append((8 - text.size() % 8) % 8, ' ');  // the data begin at a multiple of 8
     const std::uint64_t header_bytes = text.size();
 
-    // Beside the file, so that the rename is within one file system; with the permissions that a new file gets.
-    const std::string temporary = sentence(path, ".", ::getpid(), ".tmp");
+    std::string target, temporary;
+    if (Status s = find_target(path, target); !s.ok()) return s;
     File file;
-    file.descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (file.descriptor < 0) {
-        return Status(ErrorCode::io_error, sentence(temporary, ": cannot be created: ", error_text(errno)));
+    if (const int error = create_beside(target, temporary, file); error != 0) {
+        return Status(ErrorCode::io_error, sentence(temporary, ": cannot be created: ", error_text(error)));
     }
     bool written = write_all(file.descriptor, reinterpret_cast<const char*>(&header_bytes), length_bytes) &&
                    write_all(file.descriptor, text.data(), text.size());
     for (const Field& field : fields) written = written && write_all(file.descriptor, field.bytes, field.byte_count);
     // Synced first: a rename may reach the disk before the data do.
-    if (written && ::fsync(file.descriptor) == 0 && std::rename(temporary.c_str(), path.c_str()) == 0) return Status();
-    const int error = errno;
-    ::unlink(temporary.c_str());
-    return Status(ErrorCode::io_error, sentence(path, ": cannot be written: ", error_text(error)));
+    if (!written || ::fsync(file.descriptor) != 0 || std::rename(temporary.c_str(), target.c_str()) != 0) {
+        const int error = errno;
+        ::unlink(temporary.c_str());
+        return not_written(path, error);
+    }
+    if (const int error = sync_folder(target); error != 0) {
+        return Status(
+            ErrorCode::io_error,
+            sentence(path, ": it is replaced, but may not outlast a power cut, as its folder cannot be synced: ",
+                     error_text(error)));
+    }
+    return Status();
 }
 
 }  // namespace

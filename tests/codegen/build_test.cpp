@@ -74,8 +74,54 @@ TEST_F(Build, CompilesOnlyTheKernelThatChanged) {
     EXPECT_FALSE(changed.up_to_date);
     // The object that nobody needs any more is gone.
     int objects = 0;
-    for (const auto& entry : fs::directory_iterator(directory / "built.objects")) objects += entry.is_regular_file();
+    for (const auto& entry : fs::directory_iterator(directory / "built.objects"))
+        objects += entry.path().extension() == ".o";
     EXPECT_EQ(objects, kernels);
+}
+
+// A crash can leave an empty file, or half of one.
+TEST_F(Build, CompilesAnObjectThatIsDamagedAgain) {
+    run(library());
+    const auto before = files();
+    for (std::uintmax_t size : {std::uintmax_t{0}, std::uintmax_t{100}}) {
+        for (const auto& entry : fs::directory_iterator(directory / "built.objects")) {
+            if (entry.path().extension() != ".o") continue;
+            fs::resize_file(entry.path(), size);
+            break;
+        }
+        const BuildResult again = run(library());
+        EXPECT_EQ(again.compiled, 1);
+        EXPECT_EQ(files(), before);
+    }
+}
+
+TEST_F(Build, TakesGenericKernelsUnderOtherSchedulesAndExtentsAtTheLimit) {
+    constexpr std::int64_t most = max_extent;
+    LibrarySpec spec = library();
+    spec.kernels = {{planar(Op::train_forward, any, any, any), "parallel=rows", 0},
+                    {interleaved(Op::train_forward, any, any), "block=64", 0},
+                    {interleaved(Op::inference, any, 1), "task=65536", 0},
+                    {interleaved(Op::inference, most, 4), "", 0},
+                    {interleaved(Op::train_forward, most, 1), "", 0},
+                    {interleaved(Op::train_forward, 2, 1 << 24), "", 0},
+                    {planar(Op::inference, 2, 1 << 24, 3), "", 0},
+                    {planar(Op::train_forward, most, 1, 3), "", 0},
+                    {planar(Op::train_forward, most / 4, 1, 2049), "", 0},
+                    {planar(Op::train_forward, 2, 1, most), "", 0}};
+    EXPECT_GE(run(spec).compiled, 10);
+}
+
+TEST_F(Build, IntoAFileSaysThatItIsNoFolder) {
+    write_file(directory / "file", "");
+    BuildOptions options;
+    options.directory = directory / "file";
+    options.quiet = true;
+    try {
+        (void)build(library(), options);
+        ADD_FAILURE() << "it was built";
+    } catch (const std::runtime_error& e) {
+        EXPECT_NE(std::string(e.what()).find("cannot be made a folder"), std::string::npos) << e.what();
+    }
 }
 
 TEST_F(Build, WritesAgainWhatIsMissingOrDamaged) {

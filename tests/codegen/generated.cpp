@@ -178,14 +178,12 @@ const std::vector<InstructionSet>& instruction_sets() {
     return all;
 }
 
-Schedule schedule_of(const Row& row, InstructionSet isa) {
-    return parse_schedule(row.schedule, default_schedule(row.spec, isa));
-}
+Schedule schedule_of(const Row& row) { return parse_schedule(row.schedule, default_schedule(row.spec)); }
 
 namespace {
 
 Lowered lowered(const Row& row, InstructionSet isa) {
-    return lower(row.spec, schedule_of(row, isa), isa, row.spec.outer == any_extent);
+    return lower(row.spec, schedule_of(row), isa, row.spec.outer == any_extent);
 }
 
 }  // namespace
@@ -202,7 +200,7 @@ std::string object(const Row& row, InstructionSet isa, const std::string& symbol
 }
 
 std::string describe(const Row& row, InstructionSet isa) {
-    return kernel_name(row.spec) + " " + std::string(to_string(isa)) + " [" + to_text(schedule_of(row, isa)) + "]";
+    return kernel_name(row.spec) + " " + std::string(to_string(isa)) + " [" + to_text(schedule_of(row)) + "]";
 }
 
 // "   Num:    Value          Size Type    Bind   Vis      Ndx Name"

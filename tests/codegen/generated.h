@@ -68,7 +68,7 @@ fusebn::KernelSpec interleaved(fusebn::Op op, std::int64_t R, std::int64_t C,
 const std::vector<Row>& rows();
 const std::vector<fusebn::InstructionSet>& instruction_sets();
 
-fusebn::Schedule schedule_of(const Row& row, fusebn::InstructionSet isa);
+fusebn::Schedule schedule_of(const Row& row);
 Kernel assemble(const Row& row, fusebn::InstructionSet isa);
 std::string object(const Row& row, fusebn::InstructionSet isa, const std::string& symbol);
 

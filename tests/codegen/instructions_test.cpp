@@ -33,7 +33,7 @@ public:
     static void row(Check check) {
         for (const Row& r : rows()) {
             SCOPED_TRACE(describe(r, GetParam()));
-            check(schedule_of(r, GetParam()), assembled(r));
+            check(schedule_of(r), assembled(r));
         }
     }
 };

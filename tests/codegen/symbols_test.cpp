@@ -107,7 +107,7 @@ TEST(Objects, ThatNeedMoreAreRefused) {
     const std::string message =
         refusal([] { emit_kernel(calls_a_stranger(), InstructionSet::x86_64, "my_kernel", Emit::object); });
     EXPECT_EQ(message,
-              "my_kernel: the object needs the symbol 'a_strangers_function', which no program is required to have");
+              "the object of my_kernel needs the symbol 'a_strangers_function', which no program is required to have");
 }
 
 TEST(Objects, ThatLackTheirEntryAreRefused) {
@@ -120,7 +120,7 @@ TEST(Objects, ThatLackTheirEntryAreRefused) {
 // Else a change of Halide's names would silently cost what streaming gives.
 TEST(Objects, ThatAreToStreamButFindNothingToStreamAreRefused) {
     const Row row{planar(Op::inference, 4, 16, 256), "store=cached"};
-    Lowered lowered = lower(row.spec, schedule_of(row, InstructionSet::x86_64), InstructionSet::x86_64, false);
+    Lowered lowered = lower(row.spec, schedule_of(row), InstructionSet::x86_64, false);
     lowered.stream = true;
     lowered.y_name = "nothing_of_this_name";
     EXPECT_EQ(refusal([&] { emit_kernel(lowered, InstructionSet::x86_64, "my_kernel", Emit::object); }),

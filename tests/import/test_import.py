@@ -265,7 +265,7 @@ class Refusals(ImportTest):
     def test_wrong_arguments_say_what_is_allowed(self):
         path = self.model([batch_norm()])
         for args, words in (
-            (["--batch", "0"], "allowed: 1 to 2147479551, or any"),
+            (["--batch", "0"], "allowed: 1 to 1073741824, or any"),
             (["--batch", "4", "--ops", "backward"], "allowed: inference, train_forward"),
             (["--batch", "4", "--targets", "avx9"], "allowed: x86-64, x86-64-avx2, x86-64-avx512, host"),
             (["--batch", "4", "--name", "my-net"], "allowed: a C identifier"),

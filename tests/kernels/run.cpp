@@ -140,8 +140,9 @@ Result run(const KernelTable& table, const Case& c, const std::vector<float>& x,
     const Layout layout = planar ? Layout::NCL : Layout::NC;
     const Extents extents = planar ? Extents{c.outer, c.channels, c.inner} : Extents{c.outer, c.channels};
     const Extents strides = planar ? Extents{outer_stride, channel_stride, 1} : Extents{outer_stride, 1};
-    const Status status = layer.forward(tensor(static_cast<const float*>(in.at(place(0, 0, 0))), layout, extents, strides),
-                                        tensor(y.at(place(0, 0, 0)), layout, extents, strides));
+    const Status status =
+        layer.forward(tensor(static_cast<const float*>(in.at(place(0, 0, 0))), layout, extents, strides),
+                      tensor(y.at(place(0, 0, 0)), layout, extents, strides));
     EXPECT_TRUE(status.ok()) << status.message();
 
     result.kernel = BatchNorm::last_kernel();

@@ -47,8 +47,8 @@ struct How {
 struct Result {
     std::vector<float> y;  // dense
     std::vector<float> mean, inv_std, running_mean, running_var;
-    std::string kernel;         // last_kernel()
-    bool rest_untouched = true; // nothing was written beside y: before, after, in its gaps
+    std::string kernel;          // last_kernel()
+    bool rest_untouched = true;  // nothing was written beside y: before, after, in its gaps
 };
 
 // Fails the test when the call is refused.

@@ -112,5 +112,22 @@ TEST(Slices, ThatShareElementsAreRefused) {
     expect_refused(Layout::NHWC, rows, {0, {72, 24, 8, 1}}, {4, {81, 27, 9, 1}});
 }
 
+// Two tensors that interlock although their strides differ are not told from those that share elements.
+TEST(Slices, ThatMayShareElementsAreNotSaidToDo) {
+    const Extents extents{2, 4, 3, 3};
+    const Slice x{0, {90, 9, 3, 1}}, y{36, {180, 9, 3, 1}};  // elements 0-35 and 90-125, 36-71 and 216-251
+    expect_refused(Layout::NCHW, extents, x, y);
+    FakeLibrary library = generic_library();
+    BatchNorm2d layer(4, library.table());
+    std::vector<float> buffer(4096);
+    const Status s = layer.forward(tensor(buffer.data() + x.offset, Layout::NCHW, extents, x.strides),
+                                   tensor(buffer.data() + y.offset, Layout::NCHW, extents, y.strides));
+    for (const char* words : {"144 bytes after x", "may share memory with x", "expected the same address and strides",
+                              "a place outside x's range", "or x's strides"}) {
+        EXPECT_NE(s.message().find(words), std::string::npos) << s.message();
+    }
+    EXPECT_EQ(s.message().find("shares memory"), std::string::npos) << s.message();
+}
+
 }  // namespace
 }  // namespace fusebn::test

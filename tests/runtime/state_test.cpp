@@ -1,6 +1,8 @@
 // set_state, and the file form of a layer's state.
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -9,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <thread>
 
 #include "fake_library.h"
 
@@ -114,6 +117,23 @@ TEST_F(StateFile, HoldsOnlyWhatTheLayerHas) {
     }
 }
 
+TEST_F(StateFile, LosesWhatTheLayerHasNoPlaceFor) {
+    ASSERT_TRUE(layer_.set_state(some_state()).ok());
+    ASSERT_TRUE(layer_.save(path_).ok());
+    BatchNormOptions options;
+    options.affine = false;
+    BatchNorm2d plain(3, library_.table(), options);
+    ASSERT_TRUE(plain.load(path_).ok());
+    BatchNormState expected = some_state();
+    expected.gamma = expected.beta = {};
+    expect_equal(plain.state(), expected);
+    options = {};
+    options.track_running_stats = false;
+    BatchNorm2d untracked(3, library_.table(), options);
+    ASSERT_TRUE(untracked.load(path_).ok());
+    expect_equal(untracked.state(), {some_state().gamma, some_state().beta, {}, {}, 0});
+}
+
 TEST_F(StateFile, MayHoldOtherTensorsAndMetadata) {
     std::string with_others = header("{\"num", R"({"__metadata__":{"format":"pt"},"conv.weight":{"dtype":"BF16",)"
                                                R"("shape":[2,2],"data_offsets":[56,64]},"num)");
@@ -179,6 +199,114 @@ TEST_F(StateFile, ThatCannotBeReadOrWrittenIsAnIoError) {
     EXPECT_EQ(layer_.save((folder_ / "folder").string()).code(), ErrorCode::io_error) << "a folder is not replaced";
     EXPECT_EQ(layer_.save(path_, "\xff").code(), ErrorCode::invalid_argument) << "no UTF-8";
     EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 2) << "the fifo and the folder";
+}
+
+TEST_F(StateFile, TakesThePlaceOfRegularFilesOnly) {
+    const auto expect_stays = [&](const std::string& path) {
+        struct stat before {
+        }, after{};
+        ASSERT_EQ(lstat(path.c_str(), &before), 0) << path;
+        const Status s = layer_.save(path);
+        EXPECT_EQ(s.code(), ErrorCode::io_error) << path;
+        EXPECT_NE(s.message().find("no regular file"), std::string::npos) << s.message();
+        ASSERT_EQ(lstat(path.c_str(), &after), 0) << path;
+        EXPECT_EQ(after.st_mode, before.st_mode) << path;
+        EXPECT_EQ(after.st_ino, before.st_ino) << path;
+    };
+    const std::string fifo = (folder_ / "fifo").string(), folder = (folder_ / "folder").string();
+    ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+    std::filesystem::create_directory(folder);
+    std::filesystem::create_symlink("fifo", folder_ / "link");
+    std::filesystem::create_symlink("folder", folder_ / "folder_link");
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::string bound = (folder_ / "socket").string();
+    ASSERT_LT(bound.size(), sizeof(address.sun_path));
+    std::memcpy(address.sun_path, bound.c_str(), bound.size() + 1);
+    const int descriptor = socket(AF_UNIX, SOCK_STREAM, 0);
+    ASSERT_EQ(bind(descriptor, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    for (const char* name : {"fifo", "folder", "link", "folder_link", "socket"})
+        expect_stays((folder_ / name).string());
+    expect_stays(folder + "/");
+    close(descriptor);
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 5) << "nothing else is left";
+}
+
+TEST_F(StateFile, IsSavedThroughSymbolicLinks) {
+    ASSERT_TRUE(layer_.set_state(some_state()).ok());
+    std::filesystem::create_directory(folder_ / "there");
+    std::filesystem::create_symlink("there/second", folder_ / "first");
+    std::filesystem::create_symlink(folder_ / "there" / "file", folder_ / "there" / "second");
+    for (const char* what : {"the file is not there yet", "it is"}) {
+        const Status s = layer_.save((folder_ / "first").string());
+        ASSERT_TRUE(s.ok()) << what << ": " << s.message();
+        EXPECT_TRUE(std::filesystem::is_symlink(folder_ / "first")) << what;
+        EXPECT_TRUE(std::filesystem::is_symlink(folder_ / "there" / "second")) << what;
+        EXPECT_TRUE(std::filesystem::is_regular_file(std::filesystem::symlink_status(folder_ / "there" / "file")));
+        BatchNorm2d other(3, library_.table());
+        ASSERT_TRUE(other.load((folder_ / "there" / "file").string()).ok()) << what;
+        expect_equal(other.state(), some_state());
+    }
+    std::filesystem::create_symlink("loop", folder_ / "loop");
+    EXPECT_EQ(layer_.save((folder_ / "loop").string()).code(), ErrorCode::io_error);
+    EXPECT_TRUE(std::filesystem::is_symlink(folder_ / "loop"));
+}
+
+TEST_F(StateFile, IsSavedBesideWhatACrashHasLeft) {
+    const std::string stem = path_ + "." + std::to_string(::getpid());
+    std::ofstream(stem + ".tmp") << "left";
+    for (int i = 0; i < 1000; ++i) std::ofstream(stem + "." + std::to_string(i) + ".tmp") << "left";
+    const Status s = layer_.save(path_);
+    ASSERT_TRUE(s.ok()) << s.message();
+    EXPECT_TRUE(layer_.load(path_).ok());
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1002) << "others' files stay";
+}
+
+TEST_F(StateFile, IsWholeWhenThreadsSaveToOnePath) {
+    ASSERT_TRUE(layer_.set_state(some_state()).ok());
+    std::string message[4];
+    std::vector<std::thread> threads;
+    for (std::string& failed : message) {
+        threads.emplace_back([&] {
+            for (int i = 0; i < 20; ++i) {
+                if (const Status s = layer_.save(path_); !s.ok()) failed = s.message();
+            }
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const std::string& failed : message) EXPECT_EQ(failed, "");
+    BatchNorm2d other(3, library_.table());
+    ASSERT_TRUE(other.load(path_).ok());
+    expect_equal(other.state(), some_state());
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1) << "nothing else is left";
+}
+
+TEST_F(StateFile, HasTheModeOfANewFile) {
+    write("old");
+    ASSERT_EQ(chmod(path_.c_str(), 0600), 0);
+    const mode_t before = umask(027);
+    const Status s = layer_.save(path_);
+    umask(before);
+    ASSERT_TRUE(s.ok()) << s.message();
+    struct stat information {};
+    ASSERT_EQ(stat(path_.c_str(), &information), 0);
+    EXPECT_EQ(information.st_mode & 07777, 0640u);
+}
+
+TEST_F(StateFile, IsSavedInAFolderThatCannotBeRead) {
+    ASSERT_EQ(chmod(folder_.c_str(), 0300), 0);
+    const Status s = layer_.save(path_);
+    ASSERT_EQ(chmod(folder_.c_str(), 0700), 0);
+    EXPECT_TRUE(s.ok()) << s.message();
+}
+
+TEST_F(StateFile, MayBeInTheWorkingDirectory) {
+    const std::filesystem::path before = std::filesystem::current_path();
+    std::filesystem::current_path(folder_);
+    const Status s = layer_.save("plain_name");
+    std::filesystem::current_path(before);
+    EXPECT_TRUE(s.ok()) << s.message();
+    EXPECT_TRUE(layer_.load((folder_ / "plain_name").string()).ok());
 }
 
 TEST(State, IsRefusedWhenItsSizesAreNotTheLayers) {

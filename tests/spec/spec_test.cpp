@@ -137,7 +137,7 @@ TEST(Spec, KeepsAScheduleAsItWasWritten) {
 }
 
 TEST(Spec, TakesTheLargestExtentAndTheLargestTensor) {
-    EXPECT_EQ(name_of("shape = [2147479551, 1]\nlayout = \"NC\""), "bn_inference_f32_interleaved_r2147479551_c1_none");
+    EXPECT_EQ(name_of("shape = [1073741824, 1]\nlayout = \"NC\""), "bn_inference_f32_interleaved_r1073741824_c1_none");
     EXPECT_EQ(name_of("shape = [1048576, 33554432]\nlayout = \"NC\""),
               "bn_inference_f32_interleaved_r1048576_c33554432_none");
 }
@@ -319,33 +319,33 @@ TEST(SpecMistake, AShapeOfAnotherRankIsRefused) {
 
 TEST(SpecMistake, AnExtentOutsideItsRangeIsNamedByItsLetter) {
     EXPECT_EQ(refusal(one_kernel("shape = [1, 2, 0, 4]")),
-              "net.toml:5:16: kernel.shape: found 0 for H; allowed: 1 to 2147479551, or \"any\"");
+              "net.toml:5:16: kernel.shape: found 0 for H; allowed: 1 to 1073741824, or \"any\"");
     EXPECT_EQ(refusal(one_kernel("shape = [-1, 2, 3, 4]")),
-              "net.toml:5:10: kernel.shape: found -1 for N; allowed: 1 to 2147479551, or \"any\"");
-    EXPECT_EQ(refusal(one_kernel("shape = [1, 2, 3, 2147479552]")),
-              "net.toml:5:19: kernel.shape: found 2147479552 for W; allowed: 1 to 2147479551, or \"any\"");
+              "net.toml:5:10: kernel.shape: found -1 for N; allowed: 1 to 1073741824, or \"any\"");
+    EXPECT_EQ(refusal(one_kernel("shape = [1, 2, 3, 1073741825]")),
+              "net.toml:5:19: kernel.shape: found 1073741825 for W; allowed: 1 to 1073741824, or \"any\"");
 }
 
 TEST(SpecMistake, AnExtentThatIsNoWholeNumberIsRefused) {
     EXPECT_EQ(refusal(one_kernel("shape = [1, 2.5, 3, 4]")),
-              "net.toml:5:13: kernel.shape: found the fraction 2.5 for C; allowed: 1 to 2147479551, or \"any\"");
+              "net.toml:5:13: kernel.shape: found the fraction 2.5 for C; allowed: 1 to 1073741824, or \"any\"");
     EXPECT_EQ(refusal(one_kernel("shape = [\"all\", 2, 3, 4]")),
-              "net.toml:5:10: kernel.shape: found \"all\" for N; allowed: 1 to 2147479551, or \"any\"");
+              "net.toml:5:10: kernel.shape: found \"all\" for N; allowed: 1 to 1073741824, or \"any\"");
 }
 
 TEST(SpecMistake, AProductOutsideTheRangeOfAnExtentIsRefused) {
     EXPECT_EQ(
         refusal(one_kernel("shape = [1, 2, 65536, 65536]")),
-        "net.toml:5:9: kernel.shape: found H*W of more than 2147479551; allowed: 1 to 2147479551 for the product");
-    EXPECT_EQ(refusal(one_kernel("layout = \"NDHWC\"\nshape = [2147479551, 2147479551, 2147479551, 2147479551, 1]")),
-              "net.toml:6:9: kernel.shape: found N*D*H*W of more than 2147479551; allowed: 1 to 2147479551 for the "
+        "net.toml:5:9: kernel.shape: found H*W of more than 1073741824; allowed: 1 to 1073741824 for the product");
+    EXPECT_EQ(refusal(one_kernel("layout = \"NDHWC\"\nshape = [1073741824, 1073741824, 1073741824, 1073741824, 1]")),
+              "net.toml:6:9: kernel.shape: found N*D*H*W of more than 1073741824; allowed: 1 to 1073741824 for the "
               "product");
     // The known factors alone are too many, whatever "any" will be.
     EXPECT_NE(refusal(one_kernel("layout = \"NHWC\"\nshape = [\"any\", 65536, 65536, 8]")), "accepted");
 }
 
 TEST(SpecMistake, ATensorLargerThanMemoryCanBeIsRefused) {
-    EXPECT_EQ(refusal(one_kernel("shape = [2147479551, 2147479551, 2147479551, 1]")),
+    EXPECT_EQ(refusal(one_kernel("shape = [1073741824, 1073741824, 1073741824, 1]")),
               "net.toml:5:9: kernel.shape: found more than 35184372088832 elements; allowed: that many at most");
 }
 

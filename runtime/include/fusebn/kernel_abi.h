@@ -36,11 +36,16 @@ typedef enum fusebn_view { FUSEBN_VIEW_PLANAR = 0, FUSEBN_VIEW_INTERLEAVED = 1 }
 typedef enum fusebn_dtype { FUSEBN_DTYPE_F32 = 0 } fusebn_dtype;
 typedef enum fusebn_activation { FUSEBN_ACTIVATION_NONE = 0, FUSEBN_ACTIVATION_RELU = 1 } fusebn_activation;
 
+/* The most that one extent of a view may be, and the most values that a channel may have. Kernels count rows, elements
+ * and chunks in 32 bits, and round extents up to whole tasks (of at most 65536) and chunks. */
+#define FUSEBN_MAX_EXTENT (INT32_C(1) << 30)
+#define FUSEBN_MAX_CHANNEL_VALUES (INT64_C(1) << 40)
+
 /* Instruction sets, each a superset of the one before. */
 typedef enum fusebn_isa {
-    FUSEBN_ISA_X86_64 = 0,        /* SSE4.1 */
-    FUSEBN_ISA_X86_64_AVX2 = 1,   /* AVX2, FMA, F16C */
-    FUSEBN_ISA_X86_64_AVX512 = 2  /* AVX-512 F, CD, VL, DQ, BW */
+    FUSEBN_ISA_X86_64 = 0,       /* SSE4.1 */
+    FUSEBN_ISA_X86_64_AVX2 = 1,  /* AVX2, FMA, F16C */
+    FUSEBN_ISA_X86_64_AVX512 = 2 /* AVX-512 F, CD, VL, DQ, BW */
 } fusebn_isa;
 
 /* One dimension of a buffer, in elements. */
@@ -108,8 +113,8 @@ typedef struct fusebn_kernel {
 typedef struct fusebn_kernel_table {
     uint32_t abi_version; /* FUSEBN_ABI_VERSION */
     int32_t kernel_count;
-    const char* library;   /* "resnet50_bn" */
-    const char* generator; /* "fusebn 0.1.0, Halide 21.0.0, LLVM 22.1.8" */
+    const char* library;          /* "resnet50_bn" */
+    const char* generator;        /* "fusebn 0.1.0, Halide 21.0.0, LLVM 22.1.8" */
     const fusebn_kernel* kernels; /* fixed extents first, then the generic ones */
 } fusebn_kernel_table;
 

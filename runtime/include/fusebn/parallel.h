@@ -1,4 +1,8 @@
-// Who runs the parallel loops of the kernels. No setting here ever changes a result by a bit.
+// Who runs the parallel loops of the kernels. With the built-in pool no setting here changes a result by a bit: its
+// threads take the calling thread's floating-point mode (rounding, flushing of subnormals). With set_parallel_for that
+// holds where the threads of the caller's own pool are in that mode too.
+//
+// Each shared library that holds the runtime has a pool and settings of its own; so has the executable.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +17,8 @@ using ParallelFor = std::function<void(std::int32_t count, void (*body)(void* ar
 
 // Runs the kernels' parallel loops on the caller's own pool; fusebn then has no thread of its own (those it had are
 // joined). An empty function gives back the built-in pool. Not to be called while a kernel runs. The function must not
-// throw: a call that it throws in fails with invalid_argument, y incomplete and the layer's state unchanged.
+// throw: a call that it throws in fails with invalid_argument, y incomplete and the layer's state unchanged. Its
+// threads must be in the calling thread's floating-point mode, or results depend on which thread ran what.
 //   fusebn::set_parallel_for([](std::int32_t count, auto body, void* arg) {
 //       #pragma omp parallel for
 //       for (std::int32_t i = 0; i < count; ++i) body(arg, i);
@@ -21,8 +26,9 @@ using ParallelFor = std::function<void(std::int32_t count, void (*body)(void* ar
 void set_parallel_for(ParallelFor parallel_for);
 
 // Threads of the built-in pool, the calling one included. The pool starts at the first kernel that runs in parallel.
-// Default: FUSEBN_NUM_THREADS, or the CPUs this process may use. invalid_argument: count < 1 or > 1024; unchanged.
-// Not to be called while a kernel runs.
+// Default: FUSEBN_NUM_THREADS, or the CPUs that the affinity mask allows. A cgroup's CPU quota is not looked at: in a
+// container that has one, set the number. invalid_argument: count < 1 or > 1024, or from within a parallel loop;
+// unchanged. Not to be called while a kernel runs.
 Status set_num_threads(int count);
 int num_threads();
 

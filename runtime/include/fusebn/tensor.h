@@ -17,6 +17,7 @@ public:
     Extents(std::initializer_list<std::int64_t> values);
     Extents(const std::int64_t* values, int rank);
     int rank() const { return rank_; }  // as given, also where it is larger than max_rank
+    // axis: 0 to max_rank - 1, also where rank() is larger: no more values than that are kept.
     std::int64_t operator[](int axis) const { return values_[axis]; }
     std::int64_t& operator[](int axis) { return values_[axis]; }
 
@@ -45,8 +46,8 @@ struct BasicTensor {
 using Tensor = BasicTensor<void>;
 using ConstTensor = BasicTensor<const void>;
 
-// A view of f32 elements. `strides` (elements, in the layout's order) may be left out for a dense tensor; the outer ones
-// may be larger than dense, so a slice of a concatenated tensor needs no copy.
+// A view of f32 elements. `strides` (elements, in the layout's order) may be left out for a dense tensor; the outer
+// ones may be larger than dense, so a slice of a concatenated tensor needs no copy.
 //   auto x = fusebn::tensor(x_data, fusebn::Layout::NCHW, {32, 64, 112, 112});
 inline Tensor tensor(float* data, Layout layout, const Extents& extents, const Extents& strides = {}) {
     return Tensor(data, DataType::f32, layout, extents, strides);

@@ -51,7 +51,7 @@ constexpr int rank(Layout layout) {
 // NC is the interleaved view with r = N.
 constexpr View view(Layout layout) {
     return layout == Layout::NCL || layout == Layout::NCHW || layout == Layout::NCDHW ? View::planar
-                                                                                     : View::interleaved;
+                                                                                      : View::interleaved;
 }
 
 // Which of the extents is the channels'.
@@ -86,22 +86,22 @@ constexpr std::string_view to_string(InstructionSet v) { return instruction_set_
 
 enum class ErrorCode {
     ok = 0,
-    null_pointer,           // a tensor's data, or a table, is null
+    null_pointer,           // a tensor's data is null
     wrong_layout,           // a layout this layer does not take, or extents that contradict it
     shape_mismatch,         // x and y differ, or the channels are not the layer's features
     empty_tensor,           // an extent of zero (or less)
     too_large,              // more elements than an index can count
     unsupported_strides,    // the innermost axis is not contiguous, or an outer stride folds the tensor onto itself
     misaligned,             // an address that is no multiple of the element's size
-    overlap,                // x and y share memory without being the same tensor
+    overlap,                // x and y share memory, or may, without being the same tensor
     one_value_per_channel,  // training statistics of a single value
     no_kernel,              // the library has no kernel for this operation, type and activation
     unsupported_cpu,        // no variant of the kernel runs on this CPU
-    bad_library,            // the kernel table is of another ABI version
+    bad_library,            // the kernel table is of another ABI version, or not as kernel_abi.h says
     out_of_memory,
-    invalid_argument,       // an option or a state value out of its range
-    io_error,               // a state file that cannot be read or written
-    bad_file,               // a state file whose contents are not a layer's state
+    invalid_argument,  // an option or a state value out of its range; a parallel_for that threw
+    io_error,          // a state file that cannot be read or written
+    bad_file,          // a state file whose contents are not a layer's state
 };
 
 // The outcome of a call: a code, and a sentence that says which argument, what it was, and what was expected.
