@@ -23,7 +23,9 @@
 //   beside
 //             x, so fewer lines of x are under way at once, and the processor does not fetch across a page by itself
 //             (inference, 256 channels: 0.86 of a copy without, 0.97 with). Harmful where that is not so: planar 0.84.
-//   vector    16 floats: one zmm, two ymm, four xmm
+//   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward that prefetches: 32, whole pairs of
+//   lines (on
+//             AVX-512 1.08 to 1.15 times as fast, on AVX2 and SSE4.1 the same)
 
 #include <algorithm>
 
@@ -87,8 +89,13 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
         const std::int64_t block = std::max<std::int64_t>(64, fits / 16 * 16);
         s.block = channels > block ? static_cast<int>(block) : 0;
         if (spec.channels != any_extent && spec.channels <= longest_fetched_row &&
-            bytes > static_cast<double>(caches.l3) / 2)
+            bytes > static_cast<double>(caches.l3) / 2) {
             s.prefetch = 1;
+            if (spec.channels >= 64 && spec.channels % 32 == 0) {
+                s.vector = 32;
+                s.unroll = 2;
+            }
+        }
     }
 
     if (bytes > static_cast<double>(caches.l3)) {
