@@ -65,12 +65,15 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(1, 1024));
     build_command->add_option("--l1", b.options.caches.l1, "Cache model: L1 data cache of a core")
         ->transform(CLI::AsSizeValue(false))
+        ->check(CLI::Range(std::int64_t{1024}, std::int64_t{1} << 40))
         ->capture_default_str();
     build_command->add_option("--l2", b.options.caches.l2, "Cache model: L2 cache of a core")
         ->transform(CLI::AsSizeValue(false))
+        ->check(CLI::Range(std::int64_t{1024}, std::int64_t{1} << 40))
         ->capture_default_str();
     build_command->add_option("--l3", b.options.caches.l3, "Cache model: L3 cache, shared")
         ->transform(CLI::AsSizeValue(false))
+        ->check(CLI::Range(std::int64_t{1024}, std::int64_t{1} << 40))
         ->capture_default_str();
     build_command->add_flag("-q,--quiet", b.options.quiet, "Print errors only");
 

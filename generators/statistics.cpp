@@ -3,6 +3,7 @@
 
 #include "generators/statistics.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "generators/numerics.h"

@@ -1,3 +1,5 @@
+#include <functional>
+
 #include "generators/numerics.h"
 #include "schedules/apply.h"
 

@@ -99,18 +99,10 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
     }
 
     if (bytes > static_cast<double>(caches.l3)) {
-        const auto legal = [&](const Schedule& candidate) {
-            try {
-                check_legal(candidate, spec);
-                return true;
-            } catch (const ScheduleError&) {
-                return false;
-            }
-        };
         Schedule streamed = s;
         streamed.store = Schedule::Store::stream;
-        while (!legal(streamed) && streamed.unroll > 1) --streamed.unroll;
-        if (legal(streamed)) s = streamed;
+        while (!is_legal(streamed, spec) && streamed.unroll > 1) --streamed.unroll;
+        if (is_legal(streamed, spec)) s = streamed;
         if (spec.view == View::interleaved && channels >= 128) s.ahead = 2;
         if (s.parallel == Schedule::Parallel::channels && spec.inner != any_extent &&
             spec.inner <= longest_fetched_row) {

@@ -82,18 +82,10 @@ Schedule parse_schedule(const std::string& text, const Schedule& base) {
 }
 
 Schedule spec_schedule(const std::string& text, const KernelSpec& spec, const Schedule& fallback) {
-    const auto legal = [&](const Schedule& s) {
-        try {
-            check_legal(s, spec);
-            return true;
-        } catch (const ScheduleError&) {
-            return false;
-        }
-    };
     try {
         Schedule s = parse_schedule(text, fallback);
         for (const char* off : {"prefetch=0", "ahead=0", "block=0", "store=cached", "unroll=1"}) {
-            if (legal(s)) break;
+            if (is_legal(s, spec)) break;
             const std::string key(off, std::string_view(off).find('=') + 1);
             if (text.find(key) == std::string::npos) s = parse_schedule(off, s);
         }
@@ -103,6 +95,15 @@ Schedule spec_schedule(const std::string& text, const KernelSpec& spec, const Sc
         const std::string name = kernel_name(spec);
         const std::string what = e.what();
         throw ScheduleError(what.find(name) == std::string::npos ? name + ": " + what : what);
+    }
+}
+
+bool is_legal(const Schedule& schedule, const KernelSpec& spec) {
+    try {
+        check_legal(schedule, spec);
+        return true;
+    } catch (const ScheduleError&) {
+        return false;
     }
 }
 

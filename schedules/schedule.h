@@ -56,6 +56,7 @@ Schedule spec_schedule(const std::string& text, const KernelSpec& spec, const Sc
 
 // Throws ScheduleError where `schedule` is not in the legal space of `spec`: says which key, why, what is allowed.
 void check_legal(const Schedule& schedule, const KernelSpec& spec);
+bool is_legal(const Schedule& schedule, const KernelSpec& spec);
 
 // Channels or rows. FUSEBN_MAX_EXTENT leaves room for it in 32 bits.
 inline constexpr int longest_task = 65536;
