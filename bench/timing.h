@@ -20,7 +20,7 @@ struct Contender {
 
 // Rounds go on until `seconds` have passed, within the limits.
 struct Budget {
-    double seconds = 3;
+    double seconds = 2;
     int min_rounds = 7;
     int max_rounds = 101;
 };

@@ -2,7 +2,7 @@
 # ResNet-50's batch norms, from the model to the table: imports it, builds its library, checks every kernel against the
 # double-precision oracle, and times each beside a copy of the same bytes and beside oneDNN.
 #
-#   scripts/run.sh              about 5 minutes; on a machine that has nothing of it yet, below 15
+#   scripts/run.sh              about 3 minutes; on a machine that has nothing of it yet, below 15
 #   scripts/run.sh --quick      whether everything works, without times that mean anything
 #
 # Further arguments go to the benchmark (build/release/bench/fusebn_bench --help).
@@ -32,6 +32,6 @@ build_ms=$((($(date +%s%N) - start) / 1000000))
 build_seconds=$(printf '%d.%03d' $((build_ms / 1000)) $((build_ms % 1000)))
 
 say "checking and timing every kernel"
-build/release/bench/fusebn_bench --seconds 2 --build-seconds "$build_seconds" \
+build/release/bench/fusebn_bench --build-seconds "$build_seconds" \
   --json build/results/resnet50.jsonl --markdown build/results/resnet50.md "$@"
 say "the rows are in build/results/resnet50.jsonl, the table in build/results/resnet50.md"
