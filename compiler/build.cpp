@@ -239,7 +239,8 @@ BuildResult build(const LibrarySpec& spec, const BuildOptions& options) {
     for (const ManifestKernel& k : m.kernels) {
         TableRow row{k.kernel, k.large, {}};
         for (const ManifestVariant& v : k.variants) {
-            row.variants.push_back({v.isa, to_text(v.schedule), v.symbol, v.schedule.store == Schedule::Store::stream});
+            row.variants.push_back({v.isa, to_text(v.schedule), v.symbol,
+                                    v.schedule.store == Schedule::Store::stream ? stream_alignment(k.kernel) : 0});
         }
         rows.push_back(row);
     }

@@ -106,14 +106,14 @@ Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string&
     Object object;
     std::vector<std::string> entries = {symbol};
     fetch_ahead(*module, kernel);
-    if (kernel.stream) {
-        // Two forms of the kernel in one object: the second is for a y that does not lie on whole lines.
+    if (kernel.stream_alignment > 0) {
+        // Two forms of the kernel in one object: the second is for a y that does not lie as the first needs it.
         finish(*module, isa, {kernel.entry});
         auto unaligned = llvm::CloneModule(*module);
         rename_entry(*module, kernel.entry, symbol);
         rename_entry(*unaligned, kernel.entry, symbol + "_unaligned");
         entries.push_back(symbol + "_unaligned");
-        if (stream_stores(*module, kernel.y_name) == 0) {
+        if (stream_stores(*module, kernel.y_name, kernel.stream_alignment) == 0) {
             throw std::runtime_error(symbol + ": store=stream, but no vector store to " + kernel.y_name + " was found");
         }
         link(*module, std::move(unaligned));

@@ -32,7 +32,7 @@ bool defines(const std::string& object, const std::string& symbol);
 struct TableVariant {
     InstructionSet isa;
     std::string schedule, symbol;
-    bool streams;
+    int stream_alignment;  // 0: the kernel does not stream, and has one entry
 };
 struct TableRow {
     KernelSpec kernel;

@@ -161,7 +161,7 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
         const TemporaryFile file;
         module.compile({{OutputFileType::bitcode, file.path()}});
         Lowered lowered{file.read(), name + "_argv", kernel.parameters.x.name(), kernel.funcs.y.name()};
-        lowered.stream = schedule.store == Schedule::Store::stream;
+        if (schedule.store == Schedule::Store::stream) lowered.stream_alignment = stream_alignment(spec);
         const std::int64_t element = element_bytes(spec.dtype);
         if (spec.view == View::planar) {
             lowered.fetch_in_apply = schedule.prefetch * schedule.task * spec.inner * element;

@@ -13,7 +13,8 @@ struct Lowered {
     std::string entry;    // takes void**
     // What the schedule asks of the LLVM stage. Accesses are known by the names in their TBAA tags.
     std::string x_name, y_name;
-    bool stream = false;  // stores to y go past the caches
+    // Stores to y go past the caches, y's rows lying at multiples of so many bytes; 0: they do not.
+    int stream_alignment = 0;
     // Bytes by which x is fetched into the L2 cache ahead of where it is read, to make y and to make a chunk's first
     // sum. 0: not at all.
     std::int64_t fetch_in_apply = 0, fetch_in_sum = 0;

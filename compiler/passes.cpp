@@ -97,7 +97,7 @@ void unmask_stack(llvm::Module& module) {
 
 // Makes every vector store to `buffer` non-temporal. Such stores are weakly ordered, so each function that has one
 // fences before it returns: whoever then learns that the task is done sees its stores. Returns how many there are.
-int stream_stores(llvm::Module& module, llvm::StringRef buffer) {
+int stream_stores(llvm::Module& module, llvm::StringRef buffer, int alignment) {
     auto& context = module.getContext();
     auto* yes = llvm::MDNode::get(
         context, llvm::ConstantAsMetadata::get(llvm::ConstantInt::get(llvm::Type::getInt32Ty(context), 1)));
@@ -110,8 +110,9 @@ int stream_stores(llvm::Module& module, llvm::StringRef buffer) {
                 if (!store || !store->getValueOperand()->getType()->isVectorTy() || !touches(*store, buffer)) continue;
                 const auto bytes = module.getDataLayout().getTypeStoreSize(store->getValueOperand()->getType());
                 store->setMetadata(llvm::LLVMContext::MD_nontemporal, yes);
-                // Rows of y are whole lines (the runtime has seen to it), and vectors are powers of two.
-                store->setAlignment(llvm::Align(std::min<uint64_t>(64, bytes)));
+                // The runtime has seen to the alignment of the rows, and vectors are powers of two. LLVM takes a store
+                // apart into pieces that are aligned.
+                store->setAlignment(llvm::Align(std::min<uint64_t>(static_cast<uint64_t>(alignment), bytes)));
                 streams = true;
                 ++count;
             }

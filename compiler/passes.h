@@ -12,8 +12,8 @@ namespace fusebn {
 void align_stack(llvm::Module& module);
 void unmask_stack(llvm::Module& module);
 
-// Non-temporal stores to y, with their fences; returns how many.
-int stream_stores(llvm::Module& module, llvm::StringRef y);
+// Non-temporal stores to y, whose rows lie at multiples of `alignment` bytes, with their fences; returns how many.
+int stream_stores(llvm::Module& module, llvm::StringRef y, int alignment);
 
 // Prefetches of x, as far ahead as `kernel` says.
 void fetch_ahead(llvm::Module& module, const Lowered& kernel);

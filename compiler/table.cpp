@@ -44,9 +44,10 @@ std::string emit_table(const std::string& library, const std::string& generator,
         for (const TableVariant& v : row.variants) {
             variants.push_back(llvm::ConstantStruct::get(
                 variant_type,
-                {number(static_cast<int>(v.isa)), number(v.streams ? 64 : element_bytes(row.kernel.dtype)),
+                {number(static_cast<int>(v.isa)),
+                 number(v.stream_alignment > 0 ? v.stream_alignment : element_bytes(row.kernel.dtype)),
                  text(v.schedule), entry(v.symbol),
-                 v.streams ? entry(v.symbol + "_unaligned") : llvm::ConstantPointerNull::get(pointer)}));
+                 v.stream_alignment > 0 ? entry(v.symbol + "_unaligned") : llvm::ConstantPointerNull::get(pointer)}));
         }
         const KernelSpec& k = row.kernel;
         const std::int64_t inner = k.view == View::planar ? k.inner : 1;

@@ -101,7 +101,14 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
     if (bytes > static_cast<double>(caches.l3)) {
         Schedule streamed = s;
         streamed.store = Schedule::Store::stream;
-        while (!is_legal(streamed, spec) && streamed.unroll > 1) --streamed.unroll;
+        while (!is_legal(streamed, spec) && (streamed.unroll > 1 || streamed.vector > 4)) {
+            if (streamed.unroll > 1) {
+                --streamed.unroll;
+            } else {
+                streamed.vector /= 2;
+                streamed.unroll = 8;
+            }
+        }
         if (is_legal(streamed, spec)) s = streamed;
         if (spec.view == View::interleaved && channels >= 128) s.ahead = 2;
         if (s.parallel == Schedule::Parallel::channels && spec.inner != any_extent &&

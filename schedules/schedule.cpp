@@ -1,6 +1,7 @@
 #include "schedules/schedule.h"
 
 #include <charconv>
+#include <numeric>
 #include <sstream>
 #include <vector>
 
@@ -98,6 +99,13 @@ Schedule spec_schedule(const std::string& text, const KernelSpec& spec, const Sc
     }
 }
 
+int stream_alignment(const KernelSpec& spec) {
+    const std::int64_t row = spec.view == View::planar ? spec.inner : spec.channels;
+    if (row == any_extent) return 0;
+    const auto bytes = static_cast<int>(std::gcd(row * element_bytes(spec.dtype), std::int64_t{64}));
+    return bytes >= 16 ? bytes : 0;
+}
+
 bool is_legal(const Schedule& schedule, const KernelSpec& spec) {
     try {
         check_legal(schedule, spec);
@@ -143,12 +151,9 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
     }
     if (s.block % 16 != 0) refuse("block", std::to_string(s.block), "allowed: 0 or a multiple of 16");
     if (s.store == Schedule::Store::stream) {
-        // A streamed line that is not filled whole costs several times a cached store.
         const std::int64_t row = spec.view == View::planar ? spec.inner : spec.channels;
-        const std::int64_t line = 64 / element_bytes(spec.dtype);
-        if (row == any_extent || row % line != 0) {
-            refuse("store", "stream",
-                   "a row of y must be whole 64-byte lines (" + std::to_string(line) + " elements); allowed: cached");
+        if (stream_alignment(spec) == 0) {
+            refuse("store", "stream", "a row of y must be whole 16-byte pieces; allowed: cached");
         }
         if (row % (s.vector * s.unroll) != 0) {
             refuse("unroll", std::to_string(s.unroll),

@@ -18,7 +18,7 @@ struct Schedule {
     };
     enum class Store {
         cached,
-        stream,  // non-temporal, past the caches; y must lie on whole 64-byte lines
+        stream,  // non-temporal, past the caches; y must lie on stream_alignment()
     };
 
     // Lanes of the apply loop, and how many vectors its body has.
@@ -39,6 +39,11 @@ bool operator==(const Schedule& a, const Schedule& b);
 
 // "vector=16 unroll=2 parallel=channels task=1 block=0 prefetch=1 ahead=0 store=stream"
 std::string to_text(const Schedule& schedule);
+
+// Bytes that y's address and outer strides must be multiples of for store=stream: what rows one behind the other keep.
+// 64 where a row is made of whole lines; at least 16, the smallest non-temporal vector. Lines that two rows share are
+// then filled by one task, one row after the other. 0: such rows cannot be streamed.
+int stream_alignment(const KernelSpec& spec);
 
 class ScheduleError : public std::runtime_error {
 public:

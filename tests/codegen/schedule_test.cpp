@@ -133,11 +133,11 @@ TEST(LegalSpace, RefusesWithKeyKernelAndReason) {
         {train, "parallel=none ahead=1", "ahead: found 1",
          "planar train_forward by channels reads x from the cache; allowed: 0"},
         {planar(Op::inference, 4, 16, 49), "store=stream", "store: found stream",
-         "a row of y must be whole 64-byte lines (16 elements); allowed: cached"},
+         "a row of y must be whole 16-byte pieces; allowed: cached"},
         {planar(Op::inference, 4, 16, any), "store=stream", "store: found stream",
-         "a row of y must be whole 64-byte lines (16 elements); allowed: cached"},
-        {interleaved(Op::inference, 64, 24), "store=stream", "store: found stream",
-         "a row of y must be whole 64-byte lines (16 elements); allowed: cached"},
+         "a row of y must be whole 16-byte pieces; allowed: cached"},
+        {interleaved(Op::inference, 64, 22), "store=stream", "store: found stream",
+         "a row of y must be whole 16-byte pieces; allowed: cached"},
         {planar(Op::inference, 4, 16, 48), "vector=16 unroll=2 store=stream", "unroll: found 2",
          "with store=stream a row must be whole turns of vector * unroll"},
         {rows_inference, "vector=16 unroll=4 store=stream", "unroll: found 4",
@@ -215,7 +215,7 @@ TEST(DefaultSchedule, StreamsOnlyWhatDoesNotFitTheCache) {
         EXPECT_TRUE(streams(planar(op, 32, 64, 12544), 32 << 20));
         EXPECT_FALSE(streams(planar(op, 1, 64, 784), 32 << 20));
         EXPECT_TRUE(streams(planar(op, 1, 64, 784), 64 << 10));
-        EXPECT_FALSE(streams(planar(op, 32, 2048, 49), 1 << 20)) << "a row is not whole lines";
+        EXPECT_FALSE(streams(planar(op, 32, 2048, 49), 1 << 20)) << "a row is not whole 16-byte pieces";
         EXPECT_TRUE(streams(interleaved(op, 1 << 20, 64), 32 << 20));
     }
 }

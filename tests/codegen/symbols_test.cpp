@@ -121,7 +121,7 @@ TEST(Objects, ThatLackTheirEntryAreRefused) {
 TEST(Objects, ThatAreToStreamButFindNothingToStreamAreRefused) {
     const Row row{planar(Op::inference, 4, 16, 256), "store=cached"};
     Lowered lowered = lower(row.spec, schedule_of(row), InstructionSet::x86_64, false);
-    lowered.stream = true;
+    lowered.stream_alignment = 64;
     lowered.y_name = "nothing_of_this_name";
     EXPECT_EQ(refusal([&] { emit_kernel(lowered, InstructionSet::x86_64, "my_kernel", Emit::object); }),
               "my_kernel: store=stream, but no vector store to nothing_of_this_name was found");
