@@ -4,7 +4,7 @@
 //   store     stream when x and y do not fit the L3 cache together: y would push out what is still to be read, and each
 //             of its lines would be read before it is written. Inside the cache streaming is harmful (a 6 MB copy took
 //             2.6 times as long), so smaller tensors are stored through it.
-//   parallel  none below 64 KB: a second thread is woken in a few microseconds, and 64 KB take about as long.
+//   parallel  none below 64 KB, which take a few microseconds: a thread that sleeps is woken in about twenty.
 //             planar train_forward goes by channels, which reads each value from DRAM once, where a channel's slab and
 //             its neighbour's fit the L3 cache (two threads work on two slabs) and there are channels enough for the
 //             threads; else by rows.
@@ -19,13 +19,12 @@
 //             from the cache, leaves the memory idle otherwise (64x112x112: 1.5 times as fast).
 //   block     interleaved: channels whose chunk (64 rows) fits half of the L2 cache and whose accumulators (12 bytes a
 //             channel) fit half of the L1 cache, at least 4 lines to a row
-//   ahead     interleaved, beyond the L3 cache, of 128 channels and more: 2. Three numbers a channel are then read
-//   beside
-//             x, so fewer lines of x are under way at once, and the processor does not fetch across a page by itself
-//             (inference, 256 channels: 0.86 of a copy without, 0.97 with). Harmful where that is not so: planar 0.84.
-//   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward that prefetches: 32, whole pairs of
-//   lines (on
-//             AVX-512 1.08 to 1.15 times as fast, on AVX2 and SSE4.1 the same)
+//   ahead     interleaved, beyond the L3 cache, of 128 channels and more: 2. Three numbers a channel
+//             are then read beside x, so fewer lines of x are under way at once (inference, 256 channels: 0.86 of a
+//             copy without, 0.97 with). Harmful where that is not so: planar 0.84.
+//   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward that
+//             prefetches: 32, whole pairs of lines (on AVX-512 1.08 to 1.15 times as fast, on AVX2 the same). Less
+//             where a streamed row is no multiple.
 
 #include <algorithm>
 
