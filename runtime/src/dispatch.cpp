@@ -187,8 +187,10 @@ Status KernelIndex::refusal(Op op, const Call& call, const ConstTensor& x) const
                            ", activation = \"", to_string(activation_), "\""));
 }
 
-std::string describe(const fusebn_kernel& kernel, const fusebn_variant& variant) {
-    return sentence(kernel.name, " ", name_of(static_cast<InstructionSet>(variant.isa)), " [", variant.schedule, "]");
+std::string describe(const Choice& choice) {
+    const fusebn_variant& variant = *choice.variant;
+    return sentence(choice.kernel->name, " ", name_of(static_cast<InstructionSet>(variant.isa)), " [", variant.schedule,
+                    choice.entry == variant.entry ? "]" : "] without streaming: y is not aligned");
 }
 
 }  // namespace fusebn::detail

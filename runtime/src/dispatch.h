@@ -41,6 +41,6 @@ private:
 };
 
 // "bn_inference_f32_planar_n32_c64_s3136_relu x86-64-avx2 [vector=8 parallel=rows]"
-std::string describe(const fusebn_kernel& kernel, const fusebn_variant& variant);
+std::string describe(const Choice& choice);
 
 }  // namespace fusebn::detail

@@ -17,11 +17,7 @@ namespace {
 
 // Of the last call that ran on this thread; a string only when somebody asks. It has no destructor: one would run at
 // the thread's end, when a library that was loaded at run time may be gone.
-struct LastKernel {
-    const fusebn_kernel* kernel;
-    const fusebn_variant* variant;
-};
-thread_local LastKernel last_kernel{};
+thread_local Choice last_kernel{};
 
 fusebn_buffer buffer_of(void* data, int dimensions, fusebn_dim* dim) {
     fusebn_buffer buffer{};
@@ -63,7 +59,7 @@ struct Channels {
 
 Status outcome(int code, const Choice& choice) {
     if (code == 0) {
-        last_kernel = {choice.kernel, choice.variant};
+        last_kernel = choice;
         return Status();
     }
     if (code == FUSEBN_KERNEL_OUT_OF_MEMORY) {
@@ -159,7 +155,7 @@ Status BatchNorm::Impl::infer_by_batch(const Call& call, const Choice& choice) {
 }
 
 std::string detail::last_kernel_of_this_thread() {
-    return last_kernel.kernel != nullptr ? describe(*last_kernel.kernel, *last_kernel.variant) : std::string();
+    return last_kernel.kernel != nullptr ? describe(last_kernel) : std::string();
 }
 
 }  // namespace fusebn

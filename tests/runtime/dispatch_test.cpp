@@ -148,6 +148,7 @@ TEST_F(Dispatch, UsesTheUnalignedEntryWhereYIsNotAligned) {
     const auto unaligned = [&](Layout layout, const Extents& extents, std::size_t offset, const Extents& strides = {}) {
         const Status s = run(layer, layout, extents, offset, strides);
         EXPECT_TRUE(s.ok()) << s.message();
+        EXPECT_EQ(BatchNorm::last_kernel().find("y is not aligned") != std::string::npos, fake_run.unaligned_entry);
         return fake_run.unaligned_entry;
     };
     EXPECT_FALSE(unaligned(Layout::NCHW, {2, 8, 2, 4}, 0));

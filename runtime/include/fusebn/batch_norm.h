@@ -89,7 +89,8 @@ public:
 
     // The kernel of this thread's last forward call that succeeded, on any layer, e.g.
     // "bn_inference_f32_planar_n32_c64_s3136_relu x86-64-avx2 [vector=8 parallel=rows store=stream]"; "" before the
-    // first. A call that was refused or failed leaves it as it was. That kernel's library must still be loaded.
+    // first. "without streaming: y is not aligned" is added where the streaming form could not run. A call that was
+    // refused or failed leaves it as it was. That kernel's library must still be loaded.
     static std::string last_kernel();
 
     const BatchNormState& state() const;
