@@ -1,6 +1,6 @@
 # fusebn_add_library(<name>
 #   SPEC <file.toml>
-#   | MODEL <file.onnx> BATCH <n | any> [OPS <op>...] [LAYOUT <NCHW | NHWC>]
+#   | MODEL <file.onnx> BATCH <n | any> [OPS <op>...] [LAYOUT <NCHW | NHWC>] [DTYPE <type>] [NO_RESIDUAL]
 #   [TARGETS <instruction set>...])
 #
 # Builds a library of batch-norm kernels and a target <name> for target_link_libraries(app PRIVATE <name>). That brings
@@ -10,8 +10,10 @@
 #   SPEC      the kernels, as docs/spec.md describes them; relative to the current source directory
 #   MODEL     an ONNX model whose batch norms are to have kernels; needs a Python with the package onnx
 #   BATCH     the batch extent of the model, or "any" where only run time knows it
-#   OPS       inference (the default), train_forward
+#   OPS       inference (the default), train_forward, backward
 #   LAYOUT    NCHW (the default), or NHWC for a program that holds its tensors channels-last
+#   DTYPE     f32, bf16 or f16: the type of the tensors, where it is to be another than the model's own
+#   NO_RESIDUAL  keeps an Add behind a batch norm apart; by default its kernel adds too
 #   TARGETS   x86-64, x86-64-avx2, x86-64-avx512 (all three by default), host; overrides those of a SPEC
 #
 # Variables:
@@ -26,7 +28,10 @@ set(FUSEBN_TOOL "" CACHE FILEPATH "The fusebn command that builds kernels; empty
 mark_as_advanced(FUSEBN_TOOL)
 
 function(fusebn_add_library name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "SPEC;MODEL;BATCH;LAYOUT" "OPS;TARGETS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "NO_RESIDUAL" "SPEC;MODEL;BATCH;LAYOUT;DTYPE" "OPS;TARGETS")
+  if(NOT arg_NO_RESIDUAL)
+    unset(arg_NO_RESIDUAL) # a flag that is not given is FALSE; all others are not defined
+  endif()
   set(call "fusebn_add_library(${name})")
 
   # Mistakes are answered here, at configure time, where they can be; the tool answers the rest when it builds.
@@ -37,7 +42,8 @@ function(fusebn_add_library name)
     message(FATAL_ERROR "${call}: there is a target ${name} already; every library needs a name of its own")
   endif()
   if(DEFINED arg_UNPARSED_ARGUMENTS)
-    message(FATAL_ERROR "${call}: found ${arg_UNPARSED_ARGUMENTS}; allowed: SPEC, MODEL, BATCH, OPS, LAYOUT, TARGETS")
+    message(FATAL_ERROR "${call}: found ${arg_UNPARSED_ARGUMENTS}; allowed: SPEC, MODEL, BATCH, OPS, LAYOUT, TARGETS, "
+                        "DTYPE, NO_RESIDUAL")
   endif()
   if(DEFINED arg_KEYWORDS_MISSING_VALUES)
     message(FATAL_ERROR "${call}: nothing stands behind ${arg_KEYWORDS_MISSING_VALUES}")
@@ -48,7 +54,7 @@ function(fusebn_add_library name)
     message(FATAL_ERROR "${call}: neither SPEC <file.toml> nor MODEL <file.onnx> is given")
   endif()
   if(DEFINED arg_SPEC)
-    foreach(option IN ITEMS BATCH OPS LAYOUT)
+    foreach(option IN ITEMS BATCH OPS LAYOUT DTYPE NO_RESIDUAL)
       if(DEFINED arg_${option})
         message(FATAL_ERROR "${call}: ${option} belongs to MODEL; with SPEC, the file says it")
       endif()
@@ -108,17 +114,25 @@ function(fusebn_add_library name)
     if(DEFINED arg_LAYOUT)
       list(APPEND options --layout "${arg_LAYOUT}")
     endif()
+    if(DEFINED arg_DTYPE)
+      list(APPEND options --dtype "${arg_DTYPE}")
+    endif()
+    if(arg_NO_RESIDUAL)
+      list(APPEND options --no-residual)
+    endif()
     set(environment)
     if(FUSEBN_PYTHON)
       set(environment "${CMAKE_COMMAND}" -E env "FUSEBN_PYTHON=${FUSEBN_PYTHON}")
     endif()
-    # The script is part of the tool, though not of its executable: in the sources, or installed in the same prefix.
+    # The script is part of the tool, though not of its executable: in the sources, or installed in the same prefix. Its
+    # modules lie beside it.
     set(script)
     foreach(place IN ITEMS "../compiler" "../../../share/fusebn")
       cmake_path(APPEND CMAKE_CURRENT_FUNCTION_LIST_DIR "${place}" "import_onnx.py" OUTPUT_VARIABLE candidate)
       cmake_path(NORMAL_PATH candidate)
       if(EXISTS "${candidate}")
-        set(script "${candidate}")
+        cmake_path(REPLACE_FILENAME candidate "import_*.py")
+        file(GLOB script "${candidate}")
         break()
       endif()
     endforeach()

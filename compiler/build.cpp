@@ -121,24 +121,27 @@ std::string generator_version() {
 std::vector<ManifestKernel> plan(const LibrarySpec& spec, const CacheModel& caches) {
     std::vector<SpecKernel> kernels;
     std::set<KernelSpec> present;
-    std::set<std::tuple<View, DataType, Activation>> kinds;
+    std::set<std::tuple<Op, View, DataType, Activation, Residual>> kinds;
     for (SpecKernel k : spec.kernels) {
         // With one element to a row, planar is interleaved, and the runtime takes it for that: a library must not have
         // both, or a call's bits would depend on which it has.
         if (k.kernel.view == View::planar && k.kernel.inner == 1 && k.kernel.channels != any_extent) {
             k.kernel.view = View::interleaved;
         }
-        kinds.insert({k.kernel.view, k.kernel.dtype, k.kernel.activation});
-        kinds.insert({View::interleaved, k.kernel.dtype, k.kernel.activation});
+        // A library that can train has the generic kernels of training too.
+        for (const auto& op : op_names) {
+            if (op.value == Op::backward && k.kernel.op != Op::backward) continue;
+            for (View view : {k.kernel.view, View::interleaved}) {
+                kinds.insert({op.value, view, k.kernel.dtype, k.kernel.activation, k.kernel.residual});
+            }
+        }
         if (present.insert(k.kernel).second) kernels.push_back(k);
     }
-    for (const auto& [view, dtype, activation] : kinds) {
-        for (const auto& op : op_names) {
-            SpecKernel generic;
-            generic.kernel = {
-                op.value, view, dtype, activation, any_extent, any_extent, view == View::planar ? any_extent : 1};
-            if (present.insert(generic.kernel).second) kernels.push_back(generic);
-        }
+    for (const auto& [op, view, dtype, activation, residual] : kinds) {
+        SpecKernel generic;
+        generic.kernel = {op,       view,       dtype,      activation,
+                          residual, any_extent, any_extent, view == View::planar ? any_extent : 1};
+        if (present.insert(generic.kernel).second) kernels.push_back(generic);
     }
     // The table's order: fixed extents, then those with an extent known at run time, then the generic ones.
     const auto freedom = [](const KernelSpec& k) {

@@ -25,7 +25,7 @@ int doctor(std::ostream& out) {
         std::string found = "a kernel compiles";
         bool ok = true;
         try {
-            const KernelSpec k{Op::inference, View::planar, DataType::f32, Activation::relu, 2, 3, 64};
+            const KernelSpec k{Op::inference, View::planar, DataType::f32, Activation::relu, Residual::none, 2, 3, 64};
             const Schedule s = default_schedule(k);
             emit_kernel(lower(k, s, isa.value, false), isa.value, "doctor", Emit::object);
         } catch (const std::exception& e) {

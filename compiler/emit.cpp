@@ -105,6 +105,7 @@ Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string&
 
     Object object;
     std::vector<std::string> entries = {symbol};
+    for (const std::string& mask : kernel.masks) pack_bits(*module, mask);
     fetch_ahead(*module, kernel);
     if (kernel.stream_alignment > 0) {
         // Two forms of the kernel in one object: the second is for a y that does not lie as the first needs it.
@@ -113,8 +114,8 @@ Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string&
         rename_entry(*module, kernel.entry, symbol);
         rename_entry(*unaligned, kernel.entry, symbol + "_unaligned");
         entries.push_back(symbol + "_unaligned");
-        if (stream_stores(*module, kernel.y_name, kernel.stream_alignment) == 0) {
-            throw std::runtime_error(symbol + ": store=stream, but no vector store to " + kernel.y_name + " was found");
+        if (stream_stores(*module, kernel.outputs, kernel.stream_alignment) == 0) {
+            throw std::runtime_error(symbol + ": store=stream, but no vector store to an output was found");
         }
         link(*module, std::move(unaligned));
         object.streams = true;

@@ -1,4 +1,4 @@
-// y = act( gamma * (x - mean) / sqrt(var + eps) + beta )
+// y = act( gamma * (x - mean) / sqrt(var + eps) + beta ), and its gradient
 //
 // The algorithms as ordinary Halide generators, for a Halide user's own add_halide_library:
 //
@@ -7,16 +7,17 @@
 //   add_halide_library(my_bn FROM bn_generators GENERATOR bn_train_forward FEATURES strict_float
 //                      PARAMS view=planar channels=64 inner=3136 activation=relu)
 //
-//   bn_inference       x, gamma, beta, mean, var, eps -> y
-//   bn_train_forward   x, gamma, beta, running_mean, running_var, eps, momentum, ddof
+//   bn_inference       x, gamma, beta, mean, var, eps, slope -> y
+//   bn_train_forward   x, gamma, beta, running_mean, running_var, eps, momentum, ddof, slope
 //                      -> y, mean, inv_std, new_running_mean, new_running_var
+//   bn_backward        x, dy, gamma, beta, mean, inv_std, batch_statistics, sums, slope -> dx, dgamma, dbeta
 //
-// in the order of fusebn/kernel_abi.h, as buffers whose first dimension is contiguous:
+// in the order and with the meaning of fusebn/kernel_abi.h, as buffers whose first dimension is contiguous:
 //
-//   x, y                planar (s, c, n), interleaved (c, r)    f32
-//   gamma and the rest  (c)                                     f32
-//   eps, momentum       f64
-//   ddof                i32: the running variance takes M2 / (count - ddof)
+//   x, y, dy, dx        planar (s, c, n), interleaved (c, r)    f32
+//   mean, inv_std       (c), f64 as train_forward's outputs and backward's inputs
+//   all other vectors   (c), f32
+//   eps, momentum       f64; slope f32; the others i32
 //
 // Streaming stores and prefetches are made by the LLVM stage behind the fusebn command, so here a schedule's `store`
 // and `prefetch` change nothing. The file stands in this room because it joins the algorithms to their schedules, and
@@ -24,6 +25,7 @@
 
 #include <Halide.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -52,7 +54,7 @@ class BatchNormGenerator : public Halide::Generator<BatchNormGenerator<op>> {
     using Base = Halide::Generator<BatchNormGenerator<op>>;
     template <class T>
     using Param = Halide::GeneratorParam<T>;
-    using Vector = Halide::Buffer<float>;
+    using Buffer = Halide::Buffer<>;
     template <class T>
     using In = typename Base::template Input<T>;
     template <class T>
@@ -60,8 +62,7 @@ class BatchNormGenerator : public Halide::Generator<BatchNormGenerator<op>> {
 
 public:
     Param<View> view{"view", View::planar, {{"planar", View::planar}, {"interleaved", View::interleaved}}};
-    Param<Activation> activation{
-        "activation", Activation::none, {{"none", Activation::none}, {"relu", Activation::relu}}};
+    Param<Activation> activation{"activation", Activation::none, activations()};
     // -1: known at run time only. inner is planar's.
     Param<int> outer{"outer", -1, -1, max_extent};
     Param<int> channels{"channels", -1, -1, max_extent};
@@ -73,18 +74,39 @@ public:
     // The number of x's dimensions is the view's, so nothing can be declared as a member.
     void configure() {
         const int dimensions = view == View::planar ? 3 : 2;
-        x_ = this->template add_input<Vector>("x", dimensions);
-        const bool train = op == Op::train_forward;
-        for (const char* name : {"gamma", "beta", train ? "running_mean" : "mean", train ? "running_var" : "var"}) {
-            vectors_.push_back(this->template add_input<Vector>(name, 1));
+        constexpr bool train = op == Op::train_forward, back = op == Op::backward;
+        tensors_.push_back(this->template add_input<Buffer>("x", Halide::Float(32), dimensions));
+        if (back) tensors_.push_back(this->template add_input<Buffer>("dy", Halide::Float(32), dimensions));
+        const auto vector = [&](const char* name, int bits) {
+            vectors_.push_back(this->template add_input<Buffer>(name, Halide::Float(bits), 1));
+        };
+        const auto result = [&](const char* name, int bits, int dimensions_of) {
+            results_.push_back(this->template add_output<Buffer>(name, Halide::Float(bits), dimensions_of));
+        };
+        vector("gamma", 32);
+        vector("beta", 32);
+        vector(train ? "running_mean" : "mean", back ? 64 : 32);
+        vector(train ? "running_var" : back ? "inv_std" : "var", back ? 64 : 32);
+        if (!back) eps_ = this->template add_input<double>("eps");
+        if (train) {
+            momentum_ = this->template add_input<double>("momentum");
+            ddof_ = this->template add_input<int>("ddof");
         }
-        eps_ = this->template add_input<double>("eps");
-        y_ = this->template add_output<Vector>("y", dimensions);
-        if (!train) return;
-        momentum_ = this->template add_input<double>("momentum");
-        ddof_ = this->template add_input<int>("ddof");
-        for (const char* name : {"mean", "inv_std", "new_running_mean", "new_running_var"}) {
-            channel_outputs_.push_back(this->template add_output<Vector>(name, 1));
+        if (back) {
+            batch_statistics_ = this->template add_input<int>("batch_statistics");
+            sums_ = this->template add_input<int>("sums");
+        }
+        slope_ = this->template add_input<float>("slope");
+        result(back ? "dx" : "y", 32, dimensions);
+        if (train) {
+            result("mean", 64, 1);
+            result("inv_std", 64, 1);
+            result("new_running_mean", 32, 1);
+            result("new_running_var", 32, 1);
+        }
+        if (back) {
+            result("dgamma", 32, 1);
+            result("dbeta", 32, 1);
         }
     }
 
@@ -94,33 +116,46 @@ public:
             << "batch norm needs the target feature strict_float: add_halide_library(... FEATURES strict_float)";
 
         const bool planar = view == View::planar;
-        const KernelSpec spec{
-            op, view, DataType::f32, activation, extent(outer), extent(channels), planar ? extent(inner) : 1};
+        KernelSpec spec;
+        spec.op = op;
+        spec.view = view;
+        spec.activation = activation;
+        spec.outer = extent(outer);
+        spec.channels = extent(channels);
+        spec.inner = planar ? extent(inner) : 1;
         BatchNormInputs in;
-        in.x = *x_;
-        in.gamma = *vectors_[0];
-        in.beta = *vectors_[1];
-        in.mean = in.running_mean = *vectors_[2];
-        in.var = in.running_var = *vectors_[3];
-        in.eps = *eps_;
-        if (op == Op::train_forward) {
-            in.momentum = *momentum_;
-            in.ddof = *ddof_;
+        in.branch.x = *tensors_[0];
+        in.branch.gamma = *vectors_[0];
+        in.branch.beta = *vectors_[1];
+        (op == Op::backward ? in.branch.saved_mean : in.branch.mean) = *vectors_[2];
+        (op == Op::backward ? in.branch.inv_std : in.branch.var) = *vectors_[3];
+        if (op == Op::backward) {
+            in.dy = *tensors_[1];
+            in.branch.batch_statistics = *batch_statistics_;
+            in.sums = *sums_;
+        } else {
+            in.branch.eps = *eps_;
         }
-        in.inner = planar ? Expr(x_->dim(0).extent()) : Expr(1);
-        in.channels = x_->dim(planar ? 1 : 0).extent();
-        in.outer = x_->dim(planar ? 2 : 1).extent();
+        if (op == Op::train_forward) {
+            in.branch.momentum = *momentum_;
+            in.branch.ddof = *ddof_;
+        }
+        in.slope = *slope_;
+        in.inner = planar ? Expr(tensors_[0]->dim(0).extent()) : Expr(1);
+        in.channels = tensors_[0]->dim(planar ? 1 : 0).extent();
+        in.outer = tensors_[0]->dim(planar ? 2 : 1).extent();
         funcs_ = batch_norm(spec, in);
 
-        const std::vector<Expr> tensor = planar ? std::vector<Expr>{funcs_.inner, funcs_.channels, funcs_.outer}
-                                                : std::vector<Expr>{funcs_.channels, funcs_.outer};
-        *y_ = funcs_.y;
-        constrain(*x_, tensor);
-        constrain(*y_, tensor);
-        for (auto* v : vectors_) constrain(*v, {funcs_.channels});
-        for (std::size_t i = 0; i < channel_outputs_.size(); ++i) {
-            *channel_outputs_[i] = funcs_.channel_outputs[i];
-            constrain(*channel_outputs_[i], {funcs_.channels});
+        const std::vector<Expr> tensor =
+            planar ? std::vector<Expr>{funcs_.shape.inner, funcs_.shape.channels, funcs_.shape.outer}
+                   : std::vector<Expr>{funcs_.shape.channels, funcs_.shape.outer};
+        const std::vector<Expr> vector = {funcs_.shape.channels};
+        for (auto* x : tensors_) constrain(*x, tensor);
+        for (auto* v : vectors_) constrain(*v, vector);
+        const std::vector<Halide::Func> outputs = funcs_.outputs();
+        for (std::size_t i = 0; i < outputs.size(); ++i) {
+            *results_[i] = outputs[i];
+            constrain(*results_[i], i == 0 ? tensor : vector);
         }
     }
 
@@ -133,18 +168,23 @@ public:
 
 private:
     BatchNormFuncs funcs_;
-    In<Vector>* x_ = nullptr;
-    std::vector<In<Vector>*> vectors_;
+    std::vector<In<Buffer>*> tensors_, vectors_;
     In<double>*eps_ = nullptr, *momentum_ = nullptr;
-    In<int>* ddof_ = nullptr;
-    Out<Vector>* y_ = nullptr;
-    std::vector<Out<Vector>*> channel_outputs_;
+    In<int>*ddof_ = nullptr, *batch_statistics_ = nullptr, *sums_ = nullptr;
+    In<float>* slope_ = nullptr;
+    std::vector<Out<Buffer>*> results_;
+
+    static std::map<std::string, Activation> activations() {
+        std::map<std::string, Activation> all;
+        for (const auto& a : activation_names) all.emplace(a.name, a.value);
+        return all;
+    }
 
     static std::int64_t extent(int given) { return given < 0 ? any_extent : given; }
 
     // Every buffer starts at 0; what is fixed becomes a constant, and a check of Halide's at the kernel's start.
-    template <class Buffer>
-    static void constrain(Buffer& b, const std::vector<Expr>& extents) {
+    template <class AnyBuffer>
+    static void constrain(AnyBuffer& b, const std::vector<Expr>& extents) {
         b.dim(0).set_stride(1);
         for (std::size_t i = 0; i < extents.size(); ++i) b.dim(static_cast<int>(i)).set_bounds(0, extents[i]);
     }
@@ -152,9 +192,11 @@ private:
 
 using Inference = BatchNormGenerator<Op::inference>;
 using TrainForward = BatchNormGenerator<Op::train_forward>;
+using Backward = BatchNormGenerator<Op::backward>;
 
 }  // namespace
 }  // namespace fusebn
 
 HALIDE_REGISTER_GENERATOR(fusebn::Inference, bn_inference)
 HALIDE_REGISTER_GENERATOR(fusebn::TrainForward, bn_train_forward)
+HALIDE_REGISTER_GENERATOR(fusebn::Backward, bn_backward)

@@ -63,7 +63,7 @@ int run_import(const std::vector<std::string>& args) {
                       " beside the fusebn executable; install fusebn as a whole, with its share/ directory");
     }
     const std::string python = find_python();
-    std::vector<std::string> words = {python, script.string()};
+    std::vector<std::string> words = {python, "-B", script.string()};  // -B: nothing is written beside the script
     words.insert(words.end(), args.begin(), args.end());
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());

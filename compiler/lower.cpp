@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "generators/batch_norm.h"
+#include "generators/elements.h"
 #include "generators/numerics.h"
 #include "schedules/apply.h"
 
@@ -38,61 +39,139 @@ Target target_of(InstructionSet isa, bool large) {
     return t;
 }
 
-// The kernel's formal parameters, in the order of kernel_abi.h.
-struct Parameters {
-    ImageParam x, gamma{Float(32), 1, "gamma"}, beta{Float(32), 1, "beta"};
-    ImageParam mean{Float(32), 1, "mean_in"}, var{Float(32), 1, "var_in"};
-    Param<double> eps{"eps"}, momentum{"momentum"};
-    Param<int> ddof{"ddof"};
+// The formal parameters of one batch norm.
+struct Branch {
+    ImageParam x, gamma, beta, mean, var, saved_mean, inv_std;
+    Param<double> eps, momentum;
+    Param<int> ddof, batch_statistics;
 
-    explicit Parameters(const KernelSpec& spec) : x(Float(32), spec.view == View::planar ? 3 : 2, "x") {}
+    Branch(Type element, int dimensions, const std::string& suffix)
+        : x(element, dimensions, "x" + suffix),
+          gamma(Float(32), 1, "gamma" + suffix),
+          beta(Float(32), 1, "beta" + suffix),
+          mean(Float(32), 1, "mean_in" + suffix),
+          var(Float(32), 1, "var_in" + suffix),
+          saved_mean(Float(64), 1, "saved_mean" + suffix),
+          inv_std(Float(64), 1, "inv_std_in" + suffix),
+          eps("eps" + suffix),
+          momentum("momentum" + suffix),
+          ddof("ddof" + suffix),
+          batch_statistics("batch_statistics" + suffix) {}
 
-    BatchNormInputs inputs(const KernelSpec& spec) {
-        BatchNormInputs in;
-        in.x = x;
-        in.gamma = gamma;
-        in.beta = beta;
-        in.mean = in.running_mean = mean;
-        in.var = in.running_var = var;
-        in.eps = eps;
-        in.momentum = momentum;
-        in.ddof = ddof;
-        const bool planar = spec.view == View::planar;
-        in.inner = planar ? Expr(x.dim(0).extent()) : Expr(1);
-        in.channels = x.dim(planar ? 1 : 0).extent();
-        in.outer = x.dim(planar ? 2 : 1).extent();
-        return in;
+    BranchInputs inputs() const {
+        return {x, gamma, beta, mean, var, saved_mean, inv_std, eps, momentum, ddof, batch_statistics};
     }
+    std::vector<ImageParam> vectors() const { return {gamma, beta, mean, var, saved_mean, inv_std}; }
 
+    // In the order of kernel_abi.h, x left out.
     std::vector<Argument> arguments(Op op) const {
-        if (op == Op::inference) return {x, gamma, beta, mean, var, eps};
-        return {x, gamma, beta, mean, var, eps, momentum, ddof};
+        switch (op) {
+            case Op::inference: return {gamma, beta, mean, var, eps};
+            case Op::train_forward: return {gamma, beta, mean, var, eps, momentum, ddof};
+            case Op::backward: return {gamma, beta, saved_mean, inv_std, batch_statistics};
+        }
+        return {};
     }
 };
 
-// Every buffer starts at 0 and is dense along its first dimension; fixed extents are constants.
+// The kernel's formal parameters, in the order of kernel_abi.h.
+struct Parameters {
+    int dimensions;
+    Branch branch, branch2;
+    ImageParam dy, residual, mask;
+    Param<int> sums{"sums"};
+    Param<float> slope{"slope"};
+
+    explicit Parameters(const KernelSpec& spec)
+        : dimensions(spec.view == View::planar ? 3 : 2),
+          branch(stored_type(spec.dtype), dimensions, ""),
+          branch2(stored_type(spec.dtype), dimensions, "2"),
+          dy(stored_type(spec.dtype), dimensions, "dy"),
+          residual(stored_type(spec.dtype), dimensions, "residual"),
+          mask(UInt(8), dimensions, "mask") {}
+
+    BatchNormInputs inputs(const KernelSpec& spec) {
+        BatchNormInputs in;
+        in.branch = branch.inputs();
+        in.branch2 = branch2.inputs();
+        in.residual = residual;
+        in.dy = dy;
+        in.mask = mask;
+        in.slope = slope;
+        in.sums = sums;
+        const bool planar = spec.view == View::planar;
+        in.inner = planar ? Expr(branch.x.dim(0).extent()) : Expr(1);
+        in.channels = branch.x.dim(planar ? 1 : 0).extent();
+        in.outer = branch.x.dim(planar ? 2 : 1).extent();
+        return in;
+    }
+
+    // Those that the spec's kernel reads, of the tensors' shape.
+    std::vector<ImageParam> tensors(const KernelSpec& spec) const {
+        std::vector<ImageParam> all = {branch.x};
+        if (spec.op == Op::backward) all.push_back(dy);
+        if (spec.residual == Residual::batch_norm) all.push_back(branch2.x);
+        if (spec.residual == Residual::add) all.push_back(reads_mask(spec) ? mask : residual);
+        return all;
+    }
+
+    std::vector<Argument> arguments(const KernelSpec& spec) const {
+        std::vector<Argument> all = {branch.x};
+        const auto append = [&](const std::vector<Argument>& more) { all.insert(all.end(), more.begin(), more.end()); };
+        if (spec.op == Op::backward) append({dy});
+        append(branch.arguments(spec.op));
+        if (spec.op == Op::backward) append({sums});
+        append({slope});
+        if (spec.residual == Residual::add) append({reads_mask(spec) ? mask : residual});
+        if (spec.residual == Residual::batch_norm) {
+            append({branch2.x});
+            append(branch2.arguments(spec.op));
+        }
+        return all;
+    }
+
+    static bool reads_mask(const KernelSpec& spec) {
+        return spec.op == Op::backward && saves_mask(spec.activation, spec.residual);
+    }
+};
+
+// Every buffer starts at 0 and is dense along its first dimension; fixed extents are constants. An extent that is not
+// defined is the caller's choice.
 void constrain(OutputImageParam p, const std::vector<Expr>& extents) {
     p.dim(0).set_stride(1);
-    for (size_t i = 0; i < extents.size(); ++i) p.dim(static_cast<int>(i)).set_bounds(0, extents[i]);
+    for (size_t i = 0; i < extents.size(); ++i) {
+        if (extents[i].defined()) {
+            p.dim(static_cast<int>(i)).set_bounds(0, extents[i]);
+        } else {
+            p.dim(static_cast<int>(i)).set_min(0);
+        }
+    }
 }
 
 struct Kernel {
+    KernelSpec spec;
     Parameters parameters;
     BatchNormFuncs funcs;
     Pipeline pipeline;
     Target target;
     DropArgumentChecks drop;
 
-    Kernel(const KernelSpec& spec, const Schedule& schedule, InstructionSet isa, bool large)
-        : parameters(spec), target(target_of(isa, large)) {
+    Kernel(const KernelSpec& spec_, const Schedule& schedule, InstructionSet isa, bool large)
+        : spec(spec_), parameters(spec), target(target_of(isa, large)) {
         funcs = batch_norm(spec, parameters.inputs(spec));
-        const Expr C = funcs.channels;
-        const std::vector<Expr> tensor = spec.view == View::planar ? std::vector<Expr>{funcs.inner, C, funcs.outer}
-                                                                   : std::vector<Expr>{C, funcs.outer};
-        constrain(parameters.x, tensor);
-        constrain(funcs.y.output_buffer(), tensor);
-        for (ImageParam* p : {&parameters.gamma, &parameters.beta, &parameters.mean, &parameters.var}) {
-            constrain(*p, {C});
+        const Expr C = funcs.shape.channels;
+        std::vector<Expr> tensor = spec.view == View::planar
+                                       ? std::vector<Expr>{funcs.shape.inner, C, funcs.shape.outer}
+                                       : std::vector<Expr>{C, funcs.shape.outer};
+        for (ImageParam& p : parameters.tensors(spec)) constrain(p, tensor);
+        if (spec.op == Op::backward) tensor.back() = Expr();  // 0 where no dx is wanted
+        // Halide takes the extents of a Tuple's other buffers from the first.
+        for (OutputImageParam p : funcs.tensors.output_buffers()) {
+            constrain(p, tensor);
+            tensor.clear();
+        }
+        for (const Branch* b : {&parameters.branch, &parameters.branch2}) {
+            for (ImageParam& p : b->vectors()) constrain(p, {C});
         }
         for (Func& o : funcs.channel_outputs) constrain(o.output_buffer(), {C});
         apply_cpu(funcs, schedule);
@@ -100,8 +179,21 @@ struct Kernel {
         pipeline.add_custom_lowering_pass(&drop, nullptr);
     }
 
-    Module module(Op op, const std::string& name) {
-        return pipeline.compile_to_module(parameters.arguments(op), name, target, LinkageType::ExternalPlusArgv);
+    Module module(const std::string& name) {
+        return pipeline.compile_to_module(parameters.arguments(spec), name, target, LinkageType::ExternalPlusArgv);
+    }
+
+    // What the LLVM stage is to know the tensors by.
+    void describe(Lowered& lowered) const {
+        for (const ImageParam& p : parameters.tensors(spec)) {
+            (p.type() == UInt(8) ? lowered.masks : lowered.inputs).push_back(p.name());
+        }
+        const std::string& name = funcs.tensors.name();
+        const auto types = funcs.tensors.types();
+        for (size_t i = 0; i < types.size(); ++i) {
+            (types[i] == UInt(8) ? lowered.masks : lowered.outputs)
+                .push_back(types.size() == 1 ? name : name + "." + std::to_string(i));
+        }
     }
 };
 
@@ -132,9 +224,13 @@ private:
 };
 
 // A warning of Halide's means that it emits something else than what was asked for ("guaranteed to fail an assertion"),
-// so it ends the compilation as an error does.
+// so it ends the compilation as an error does. But for the one that x86-64 without F16C converts f16 in several steps.
 class Strict : public CompileTimeErrorReporter {
-    void warning(const char* message) override { throw std::runtime_error(message); }
+    void warning(const char* message) override {
+        if (std::string_view(message).find("float16 type operation is emulated") == std::string_view::npos) {
+            throw std::runtime_error(message);
+        }
+    }
     void error(const char* message) override { throw std::runtime_error(message); }
 };
 
@@ -157,10 +253,14 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
     return with_reason(spec, [&]() -> Lowered {
         Kernel kernel(spec, schedule, isa, large);
         const std::string name = kernel_name(spec);
-        const Module module = kernel.module(spec.op, name);
+        const Module module = kernel.module(name);
         const TemporaryFile file;
         module.compile({{OutputFileType::bitcode, file.path()}});
-        Lowered lowered{file.read(), name + "_argv", kernel.parameters.x.name(), kernel.funcs.y.name()};
+        Lowered lowered;
+        lowered.bitcode = file.read();
+        lowered.entry = name + "_argv";
+        kernel.describe(lowered);
+        lowered.second_reading = spec.op == Op::train_forward;
         if (schedule.store == Schedule::Store::stream) lowered.stream_alignment = stream_alignment(spec);
         const std::int64_t element = element_bytes(spec.dtype);
         if (spec.view == View::planar) {
@@ -177,7 +277,7 @@ std::string lowered_statement(const KernelSpec& spec, const Schedule& schedule, 
     return with_reason(spec, [&] {
         Kernel kernel(spec, schedule, isa, large);
         std::ostringstream text;
-        text << kernel.module(spec.op, kernel_name(spec));
+        text << kernel.module(kernel_name(spec));
         return text.str();
     });
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "generators/kernel_spec.h"
 #include "schedules/schedule.h"
@@ -12,12 +13,16 @@ struct Lowered {
     std::string bitcode;  // of Halide's LLVM; defines `entry` (all other functions are internal or Halide's runtime's)
     std::string entry;    // takes void**
     // What the schedule asks of the LLVM stage. Accesses are known by the names in their TBAA tags.
-    std::string x_name, y_name;
-    // Stores to y go past the caches, y's rows lying at multiples of so many bytes; 0: they do not.
+    std::vector<std::string> inputs, outputs;  // tensors
+    // Tensors of single bits: Halide takes them for one byte an element.
+    std::vector<std::string> masks;
+    // Stores to the outputs go past the caches, their rows lying at multiples of so many bytes; 0: they do not.
     int stream_alignment = 0;
-    // Bytes by which x is fetched into the L2 cache ahead of where it is read, to make y and to make a chunk's first
-    // sum. 0: not at all.
+    // Bytes by which the inputs are fetched into the L2 cache ahead of where they are read, to make the outputs and to
+    // make a chunk's first sum. 0: not at all.
     std::int64_t fetch_in_apply = 0, fetch_in_sum = 0;
+    // A chunk is read a second time, then from the cache, to take differences.
+    bool second_reading = false;
 };
 
 // Lowers a kernel for an instruction set. `large`: 64-bit offsets, for tensors of more than 2^31 - 1 elements.

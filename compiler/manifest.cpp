@@ -41,6 +41,7 @@ std::string to_json(const Manifest& m) {
                            {"view", to_string(s.view)},
                            {"dtype", to_string(s.dtype)},
                            {"activation", to_string(s.activation)},
+                           {"residual", to_string(s.residual)},
                            {"extents", {extent(s.outer), extent(s.channels), extent(s.inner)}},
                            {"large", k.large},
                            {"variants", variants}});
@@ -65,9 +66,13 @@ Manifest manifest_from_json(const std::string& text) {
         m.library_bytes = j.at("library_bytes");
         for (const ordered_json& k : j.at("kernels")) {
             ManifestKernel kernel;
-            kernel.kernel = {named(k, "op", op_names),       named(k, "view", view_names),
-                             named(k, "dtype", dtype_names), named(k, "activation", activation_names),
-                             extent(k.at("extents").at(0)),  extent(k.at("extents").at(1)),
+            kernel.kernel = {named(k, "op", op_names),
+                             named(k, "view", view_names),
+                             named(k, "dtype", dtype_names),
+                             named(k, "activation", activation_names),
+                             named(k, "residual", residual_names),
+                             extent(k.at("extents").at(0)),
+                             extent(k.at("extents").at(1)),
                              extent(k.at("extents").at(2))};
             kernel.large = k.at("large");
             for (const ordered_json& v : k.at("variants")) {

@@ -12,10 +12,19 @@ namespace fusebn {
 void align_stack(llvm::Module& module);
 void unmask_stack(llvm::Module& module);
 
-// Non-temporal stores to y, whose rows lie at multiples of `alignment` bytes, with their fences; returns how many.
-int stream_stores(llvm::Module& module, llvm::StringRef y, int alignment);
+// Whether an access is one of the buffer's: Halide tags each with the buffer's name.
+bool touches(const llvm::Instruction& access, llvm::StringRef buffer);
 
-// Prefetches of x, as far ahead as `kernel` says.
+// Turns a buffer of one byte an element (0 or 1) into one of bits: bit i % 8 of byte i / 8 is element i. All of its
+// accesses must be vectors of 8, 16, 32 or 64 elements that begin at multiples of their length; throws where one is
+// not.
+void pack_bits(llvm::Module& module, const std::string& mask);
+
+// Non-temporal stores to the outputs, whose rows lie at multiples of `alignment` bytes, with their fences; returns how
+// many.
+int stream_stores(llvm::Module& module, const std::vector<std::string>& outputs, int alignment);
+
+// Prefetches of the inputs, as far ahead as `kernel` says.
 void fetch_ahead(llvm::Module& module, const Lowered& kernel);
 
 // LLVM's own clean-up and optimisation; no unrolling or vectorising beyond the schedule's.

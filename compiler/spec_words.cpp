@@ -74,12 +74,6 @@ std::string suggestion(std::string_view found, const Words& words) {
     return best.empty() ? "" : "; did you mean " + in_quotes(best) + "?";
 }
 
-Words target_words() {
-    Words words = names_of(instruction_set_names);
-    words.push_back("host");
-    return words;
-}
-
 std::string extent_order(Layout layout) {
     std::string out = "[";
     for (int axis = 0; axis < rank(layout); ++axis) {

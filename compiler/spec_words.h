@@ -1,4 +1,4 @@
-// The words of a spec's error messages.
+// The words of a spec: the names that are allowed, and its error messages.
 #pragma once
 
 #include <cstddef>
@@ -35,7 +35,14 @@ Words names_of(const NamedValue<E> (&rows)[n]) {
     return words;
 }
 
-Words target_words();
+// The value that a row of types.h calls `text`. Throws Mistake.
+template <class E, std::size_t n>
+E value_named(const NamedValue<E> (&rows)[n], std::string_view text) {
+    for (const NamedValue<E>& row : rows) {
+        if (row.name == text) return row.value;
+    }
+    throw Mistake{in_quotes(text), listed(names_of(rows), true) + suggestion(text, names_of(rows))};
+}
 
 // "[N, C, H, W]"
 std::string extent_order(Layout layout);

@@ -36,8 +36,8 @@ std::string emit_table(const std::string& library, const std::string& generator,
     };
     // Field for field as in kernel_abi.h.
     auto* variant_type = llvm::StructType::get(context, {i32, i32, pointer, pointer, pointer});
-    auto* kernel_type =
-        llvm::StructType::get(context, {pointer, i32, i32, i32, i32, llvm::ArrayType::get(i32, 3), i32, i32, pointer});
+    auto* kernel_type = llvm::StructType::get(
+        context, {pointer, i32, i32, i32, i32, i32, llvm::ArrayType::get(i32, 3), i32, i32, pointer});
     std::vector<llvm::Constant*> kernels;
     for (const TableRow& row : rows) {
         std::vector<llvm::Constant*> variants;
@@ -55,6 +55,7 @@ std::string emit_table(const std::string& library, const std::string& generator,
             kernel_type,
             {text(kernel_name(k)), number(static_cast<int>(k.op)), number(static_cast<int>(k.view)),
              number(static_cast<int>(k.dtype)), number(static_cast<int>(k.activation)),
+             number(static_cast<int>(k.residual)),
              llvm::ConstantArray::get(llvm::ArrayType::get(i32, 3),
                                       {number(k.outer), number(k.channels), number(inner)}),
              number(row.large), number(static_cast<int>(variants.size())),

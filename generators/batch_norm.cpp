@@ -1,107 +1,148 @@
 #include "generators/batch_norm.h"
 
+#include "generators/activation.h"
+#include "generators/branch.h"
+#include "generators/elements.h"
+
 namespace fusebn {
 
 using namespace Halide;
 
 namespace {
 
-Expr f64(Expr e) { return cast<double>(std::move(e)); }
-Expr f32(Expr e) { return cast<float>(std::move(e)); }
-
-TensorView view_of(const KernelSpec& spec, const BatchNormInputs& in) {
-    const auto extent = [](std::int64_t fixed, const Expr& at_run_time) {
-        return fixed == any_extent ? at_run_time : Expr(static_cast<int>(fixed));
-    };
-    return {spec.view, in.x, extent(spec.outer, in.outer), extent(spec.channels, in.channels),
-            extent(spec.inner, in.inner)};
-}
-
 Expr inv_std(const Expr& var, const Expr& eps) { return cast<double>(1) / sqrt(var + eps); }
 
-// {mean, scale, shift} in f32, so that y = (x - mean) * scale + shift.
-// x - mean is exact where it matters (x near mean), so a mean far from zero costs no precision; what the f32 mean lost
-// of the f64 one is put back through the shift. The usual x * a + b loses mean / sigma * 2^-24.
-Tuple affine(const BatchNormInputs& in, const Expr& mean, const Expr& inv_std) {
-    const Var c = vars::c;
-    const Expr high = f32(mean), low = mean - f64(high);
-    const Expr scale = f32(f64(in.gamma(c)) * inv_std);
-    return Tuple(high, scale, f32(f64(in.beta(c)) - low * f64(scale)));
+std::vector<Var> variables(View view) {
+    return view == View::planar ? std::vector<Var>{vars::s, vars::c, vars::n} : std::vector<Var>{vars::c, vars::r};
 }
 
-void apply(BatchNormFuncs& f, const TensorView& t) {
-    using vars::c, vars::n, vars::r, vars::s;
-    const std::vector<Expr> at = t.view == View::planar ? std::vector<Expr>{s, c, n} : std::vector<Expr>{c, r};
-    const Expr x = f32(t.x(at));
-    const Expr v = (x - f.affine(c)[0]) * f.affine(c)[1] + f.affine(c)[2];
-    f.y = Func("y");
-    if (t.view == View::planar) {
-        f.y(s, c, n) = activate(f.spec.activation, v);
+void apply(BatchNormFuncs& f, const BatchNormInputs& in) {
+    const Expr v = before_activation(f, in, place_of(f.spec.view));
+    const Expr y = from_f32(f.spec.dtype, activate(f.spec.activation, v, in.slope));
+    f.tensors = Func("y");
+    if (f.spec.op == Op::train_forward && saves_mask(f.spec.activation, f.spec.residual)) {
+        f.tensors(variables(f.spec.view)) = Tuple(y, cast<std::uint8_t>(passes(f.spec.activation, v)));
     } else {
-        f.y(c, r) = activate(f.spec.activation, v);
+        f.tensors(variables(f.spec.view)) = y;
     }
-}
-
-BatchNormFuncs start(const KernelSpec& spec, const TensorView& t) {
-    BatchNormFuncs f;
-    f.spec = spec;
-    f.affine = Func("affine");
-    f.outer = t.outer;
-    f.channels = t.channels;
-    f.inner = t.inner;
-    return f;
 }
 
 }  // namespace
 
 std::vector<Func> BatchNormFuncs::outputs() const {
-    std::vector<Func> all = {y};
+    std::vector<Func> all = {tensors};
     all.insert(all.end(), channel_outputs.begin(), channel_outputs.end());
     return all;
 }
 
-Expr activate(Activation activation, Expr v) {
-    switch (activation) {
-        case Activation::none: return v;
-        // Not max(v, 0), which may return either operand for a NaN.
-        case Activation::relu: return select(v < 0.0f, 0.0f, v);
-    }
-    return v;
-}
-
 BatchNormFuncs inference(const KernelSpec& spec, const BatchNormInputs& in) {
-    const TensorView t = view_of(spec, in);
-    BatchNormFuncs f = start(spec, t);
+    BatchNormFuncs f = start(spec, in);
     const Var c = vars::c;
-    f.affine(c) = affine(in, f64(in.mean(c)), inv_std(f64(in.var(c)), in.eps));
-    apply(f, t);
+    const std::vector<BranchInputs> all = branches(spec, in);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        f.affine[i](c) = affine(all[i], f64(all[i].mean(c)), inv_std(f64(all[i].var(c)), all[i].eps));
+    }
+    apply(f, in);
     return f;
 }
 
 BatchNormFuncs train_forward(const KernelSpec& spec, const BatchNormInputs& in) {
-    const TensorView t = view_of(spec, in);
-    BatchNormFuncs f = start(spec, t);
-    f.statistics = statistics(t);
+    BatchNormFuncs f = start(spec, in);
     const Var c = vars::c;
-    const Expr count = f.statistics.count, mean = f.statistics.total(c)[1];
-    // Rounding can leave the M2 of a constant channel just below zero; a NaN is kept.
-    const Expr M2 = select(f.statistics.total(c)[0] < 0, cast<double>(0), f.statistics.total(c)[0]);
-    const Expr inverse = inv_std(M2 / count, in.eps);
-    f.affine(c) = affine(in, mean, inverse);
-    apply(f, t);
+    const Expr count = count_of(f.shape);
+    const std::vector<BranchInputs> all = branches(spec, in);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        const BranchInputs& branch = all[i];
+        const Func x = branch.x;
+        f.reductions.push_back(statistics(
+            f.shape, [spec, x](const Place& at) { return element(spec, x, at); }, suffix(i)));
+        const Func total = f.reductions.back().total;
+        const Expr mean = total(c)[1];
+        // Rounding can leave the M2 of a constant channel just below zero; a NaN is kept.
+        const Expr M2 = select(total(c)[0] < 0, cast<double>(0), total(c)[0]);
+        const Expr inverse = inv_std(M2 / count, branch.eps);
+        f.affine[i](c) = affine(branch, mean, inverse);
 
-    const auto output = [&](const char* name, const Expr& value) {
-        Func o(name);
-        o(c) = f32(value);
-        f.channel_outputs.push_back(o);
+        const auto output = [&](const char* name, const Expr& value) {
+            f.channel_outputs.emplace_back(name + suffix(i));
+            f.channel_outputs.back()(c) = value;
+        };
+        const auto running = [&](const Func& before, const Expr& now) {
+            return f32((1 - branch.momentum) * f64(before(c)) + branch.momentum * now);
+        };
+        output("mean", mean);
+        output("inv_std", inverse);
+        output("new_running_mean", running(branch.mean, mean));
+        output("new_running_var", running(branch.var, M2 / (count - f64(branch.ddof))));
+    }
+    apply(f, in);
+    return f;
+}
+
+// With d = x - mean (the f32 one), dy' = act'(.) dy and n values in a channel (Ioffe and Szegedy 2015, section 3, with
+// the terms that vanish left out):
+//
+//   dbeta  = sum(dy')
+//   dgamma = inv_std * sum(dy' * (x - mean)) = inv_std * (sum(dy' * d) - low * dbeta),   low: what the f32 mean lost
+//   dx     = gamma * inv_std * (dy' - dbeta / n - xhat * dgamma / n)
+//          = ((dy' - a) - d * b) * scale,   b = inv_std * dgamma / n,   a = dbeta / n - low * b
+BatchNormFuncs backward(const KernelSpec& spec, const BatchNormInputs& in) {
+    BatchNormFuncs f = start(spec, in);
+    const Var c = vars::c;
+    const std::vector<BranchInputs> all = branches(spec, in);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        f.affine[i](c) = affine(all[i], all[i].saved_mean(c), all[i].inv_std(c));
+    }
+    const auto gradient = [&](const Place& at) {
+        const Expr dy = element(spec, in.dy, at);
+        if (saves_mask(spec.activation, spec.residual)) {
+            return masked_gradient(spec.activation, in.mask(at) != 0, dy, in.slope);
+        }
+        if (spec.activation == Activation::none) return dy;
+        return activation_gradient(spec.activation, before_activation(f, in, at), dy, in.slope);
     };
-    const auto running = [&](const Func& before, const Expr& batch) {
-        return (1 - in.momentum) * f64(before(c)) + in.momentum * batch;
+    const auto difference = [&](std::size_t branch, const Place& at, const Expr& channel) {
+        return element(spec, all[branch].x, at) - f.affine[branch](channel)[0];
     };
-    output("mean", mean);
-    output("inv_std", inverse);
-    output("new_running_mean", running(in.running_mean, mean));
-    output("new_running_var", running(in.running_var, M2 / (count - f64(in.ddof))));
+    f.reductions = {plain_sums(
+        f.shape, static_cast<int>(1 + all.size()),
+        [&](const Place& at, const Expr& channel, const Expr&) {
+            const Expr g = gradient(at);
+            std::vector<Expr> terms = {g};
+            for (std::size_t i = 0; i < all.size(); ++i) terms.push_back(g * difference(i, at, channel));
+            return terms;
+        },
+        in.sums != 0)};
+    const Func total = f.reductions[0].total;
+    const Expr count = count_of(f.shape), dbeta = total(c)[0];
+
+    const Place at = place_of(spec.view);
+    const Expr g = gradient(at);
+    std::vector<Expr> results;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        const Expr mean = all[i].saved_mean(c), low = mean - f64(f32(mean));
+        const Expr dgamma = all[i].inv_std(c) * (total(c)[static_cast<int>(i) + 1] - low * dbeta);
+        const Expr b = all[i].inv_std(c) * dgamma / count;
+        f.slopes.emplace_back("slopes" + suffix(i));
+        // Constants have no gradient.
+        const auto by_batch = [&](const Expr& e) {
+            return f32(select(all[i].batch_statistics != 0, e, cast<double>(0)));
+        };
+        f.slopes[i](c) = Tuple(by_batch(dbeta / count - low * b), by_batch(b));
+        const Expr centred = (g - f.slopes[i](c)[0]) - difference(i, at, c) * f.slopes[i](c)[1];
+        results.push_back(from_f32(spec.dtype, centred * f.affine[i](c)[1]));
+        for (const auto& [name, value] : {std::pair("dgamma", dgamma), std::pair("dbeta", dbeta)}) {
+            f.channel_outputs.emplace_back(name + suffix(i));
+            f.channel_outputs.back()(c) = f32(value);
+        }
+    }
+    if (spec.residual == Residual::add) results.push_back(from_f32(spec.dtype, quiet(g)));
+    f.tensors = Func("dx");
+    if (results.size() == 1) {
+        f.tensors(variables(spec.view)) = results[0];
+    } else {
+        f.tensors(variables(spec.view)) = Tuple(results);
+    }
     return f;
 }
 
@@ -109,6 +150,7 @@ BatchNormFuncs batch_norm(const KernelSpec& spec, const BatchNormInputs& in) {
     switch (spec.op) {
         case Op::inference: return inference(spec, in);
         case Op::train_forward: return train_forward(spec, in);
+        case Op::backward: return backward(spec, in);
     }
     return {};
 }

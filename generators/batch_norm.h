@@ -1,4 +1,4 @@
-// y = act( gamma * (x - mean) / sqrt(var + eps) + beta )
+// y = act( gamma * (x - mean) / sqrt(var + eps) + beta  [+ residual] ), and its gradient.
 #pragma once
 
 #include <Halide.h>
@@ -11,12 +11,24 @@
 
 namespace fusebn {
 
-// Everything a kernel reads. Per-channel vectors are f32, x is the spec's type, eps and momentum f64, ddof i32.
-struct BatchNormInputs {
-    Halide::Func x, gamma, beta;
-    Halide::Func mean, var;                  // inference: the running statistics
-    Halide::Func running_mean, running_var;  // train_forward: before this batch
+// One batch norm's. Per-channel vectors are f32 unless said otherwise, eps and momentum f64, the rest i32.
+struct BranchInputs {
+    Halide::Func x;
+    Halide::Func gamma, beta;
+    Halide::Func mean, var;            // inference: the running statistics; train_forward: those before this batch
+    Halide::Func saved_mean, inv_std;  // backward, f64
     Halide::Expr eps, momentum, ddof;
+    Halide::Expr batch_statistics;  // backward: 0: mean and inv_std are constants
+};
+
+// Everything a kernel reads. Tensors are of stored_type(spec.dtype).
+struct BatchNormInputs {
+    BranchInputs branch, branch2;  // the second with residual=batch_norm
+    Halide::Func residual;         // residual=add
+    Halide::Func dy;               // backward
+    Halide::Func mask;             // backward, where saves_mask(): u8, 0 or 1
+    Halide::Expr slope;            // f32
+    Halide::Expr sums;             // backward, i32: 0: dgamma and dbeta are not wanted
     // Used where the spec's extents are `any_extent`.
     Halide::Expr outer, channels, inner;
 };
@@ -24,21 +36,24 @@ struct BatchNormInputs {
 // A kernel's Funcs, for a schedule to place.
 struct BatchNormFuncs {
     KernelSpec spec;
-    Halide::Func y;                             // planar y(s, c, n), interleaved y(c, r)
-    Halide::Func affine;                        // (c) {mean, scale, shift}: y = act((x - mean) * scale + shift)
-    std::vector<Halide::Func> channel_outputs;  // (c): train_forward's mean, inv_std, new_running_mean, new_running_var
-    Statistics statistics;                      // train_forward only
-    Halide::Expr outer, channels, inner;
+    ViewShape shape;
+    // Of the tensors' shape, planar (s, c, n), interleaved (c, r), a Tuple where there are several:
+    // y [and the mask, u8]; dx [and dresidual or dx2].
+    Halide::Func tensors;
+    // (c), f32, of each branch. affine {mean, scale, shift}: y = act((x - mean) * scale + shift). slopes, backward's
+    // {a, b}: dx = ((dy' - a) - (x - mean) * b) * scale.
+    std::vector<Halide::Func> affine, slopes;
+    std::vector<Reduction> reductions;
+    std::vector<Halide::Func> channel_outputs;  // (c): the kernel's results of one value a channel
 
+    int tensor_count() const { return tensors.outputs(); }
     // In the order of the kernel's results (kernel_abi.h).
     std::vector<Halide::Func> outputs() const;
 };
 
 BatchNormFuncs inference(const KernelSpec& spec, const BatchNormInputs& in);
 BatchNormFuncs train_forward(const KernelSpec& spec, const BatchNormInputs& in);
+BatchNormFuncs backward(const KernelSpec& spec, const BatchNormInputs& in);
 BatchNormFuncs batch_norm(const KernelSpec& spec, const BatchNormInputs& in);
-
-// act(v). NaN stays NaN.
-Halide::Expr activate(Activation activation, Halide::Expr v);
 
 }  // namespace fusebn

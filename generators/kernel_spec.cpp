@@ -21,6 +21,10 @@ std::string kernel_name(const KernelSpec& spec) {
     name += extent_name(planar ? 'n' : 'r', spec.outer);
     name += extent_name('c', spec.channels);
     if (planar) name += extent_name('s', spec.inner);  // always 1 in the interleaved view
+    if (spec.residual != Residual::none) {
+        name += '_';
+        name += to_string(spec.residual);
+    }
     name += '_';
     name += to_string(spec.activation);
     return name;

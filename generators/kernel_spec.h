@@ -18,18 +18,19 @@ struct KernelSpec {
     View view = View::planar;
     DataType dtype = DataType::f32;
     Activation activation = Activation::none;
+    Residual residual = Residual::none;
     // planar: outer = N, channels = C, inner = S.  interleaved: outer = R, channels = C, inner = 1.
     std::int64_t outer = any_extent;
     std::int64_t channels = any_extent;
     std::int64_t inner = any_extent;
 
     bool generic() const { return outer == any_extent && channels == any_extent; }
-    auto key() const { return std::make_tuple(op, view, dtype, activation, outer, channels, inner); }
+    auto key() const { return std::make_tuple(op, view, dtype, activation, residual, outer, channels, inner); }
 };
 inline bool operator==(const KernelSpec& a, const KernelSpec& b) { return a.key() == b.key(); }
 inline bool operator<(const KernelSpec& a, const KernelSpec& b) { return a.key() < b.key(); }
 
-// "bn_train_forward_f32_planar_n32_c64_s3136_relu", "bn_inference_f32_interleaved_rany_c64_none"
+// "bn_train_forward_f32_planar_n32_c64_s3136_relu", "bn_inference_f32_interleaved_rany_c64_add_relu"
 std::string kernel_name(const KernelSpec& spec);
 
 }  // namespace fusebn

@@ -34,14 +34,14 @@ struct PlanarChunk {
     Expr max_rows;
 };
 
-Expr planar_row_chunks(const TensorView& t) { return ceil_div(t.inner, numerics::planar::chunk_elements); }
+Expr planar_row_chunks(const ViewShape& t) { return ceil_div(t.inner, numerics::planar::chunk_elements); }
 
-Expr planar_chunk_rows(const TensorView& t) {
+Expr planar_chunk_rows(const ViewShape& t) {
     using namespace numerics::planar;
     return clamp(chunk_elements / t.inner, 1, chunk_rows);
 }
 
-PlanarChunk planar_chunk(const TensorView& t, const Expr& k) {
+PlanarChunk planar_chunk(const ViewShape& t, const Expr& k) {
     using namespace numerics::planar;
     PlanarChunk p;
     const Expr per_row = planar_row_chunks(t);
@@ -87,17 +87,13 @@ void assign(FuncRef f, const Vector& v) {
     }
 }
 
-size_t count_terms(const Terms& terms) { return terms(cast<float>(0), 0, 0).size(); }
-
-ChunkSum planar_chunk_sum(const std::string& name, const TensorView& t, const Terms& terms) {
+ChunkSum planar_chunk_sum(const std::string& name, const ViewShape& t, int terms_count, const Terms& terms) {
     using namespace numerics::planar;
     using numerics::tree;
     using vars::c, vars::k, vars::l;
-    const size_t terms_count = count_terms(terms);
+    const auto count_of_terms = static_cast<size_t>(terms_count);
     const PlanarChunk p = planar_chunk(t, k);
-    const auto at = [&](const Expr& s, const Expr& n) {
-        return terms(cast<float>(t.x(p.first_s + s, c, p.first_n + n)), c, k);
-    };
+    const auto at = [&](const Expr& s, const Expr& n) { return terms({p.first_s + s, c, p.first_n + n}, c, k); };
     // The largest number of steps, vectors or elements that any chunk has left at this level.
     const auto most = [&](const std::function<int(int)>& of_length, int unknown) {
         int m = p.lengths.empty() ? unknown : 0;
@@ -107,8 +103,8 @@ ChunkSum planar_chunk_sum(const std::string& name, const TensorView& t, const Te
     const bool same_length = p.lengths.size() == 1;
     const bool same_rows = constant(p.rows).has_value();
 
-    ChunkSum sum{Func(name), {}};
-    assign(sum.f(l, c, k), Vector(terms_count, cast<float>(0)));
+    ChunkSum sum{Func(name), terms_count, {}};
+    assign(sum.f(l, c, k), Vector(count_of_terms, cast<float>(0)));
     const auto rows = [&](RDom& r) {
         if (!same_rows) r.where(r.y < p.rows);
     };
@@ -124,7 +120,7 @@ ChunkSum planar_chunk_sum(const std::string& name, const TensorView& t, const Te
         if (!same_length) r.where(first + width <= p.length);
         rows(r);
         const Vector v = tree_sum([&](int i) { return at(first + i * lanes + l, r.y); }, 0, vectors);
-        assign(sum.f(l, c, k), values(sum.f(l, c, k), terms_count) + v);
+        assign(sum.f(l, c, k), values(sum.f(l, c, k), count_of_terms) + v);
         sum.updates.push_back({l, {r.x, r.y}});
     }
     if (const int elements = most([](int length) { return length % lanes; }, lanes - 1)) {
@@ -132,23 +128,23 @@ ChunkSum planar_chunk_sum(const std::string& name, const TensorView& t, const Te
         const Expr done = p.length / lanes * lanes;
         if (!same_length) r.where(done + r.x < p.length);
         rows(r);
-        assign(sum.f(r.x, c, k), values(sum.f(r.x, c, k), terms_count) + at(done + r.x, r.y));
+        assign(sum.f(r.x, c, k), values(sum.f(r.x, c, k), count_of_terms) + at(done + r.x, r.y));
         sum.updates.push_back({RVar(r.x), {r.y}});
     }
     return sum;
 }
 
-ChunkSum interleaved_chunk_sum(const std::string& name, const TensorView& t, const Terms& terms) {
+ChunkSum interleaved_chunk_sum(const std::string& name, const ViewShape& t, int terms_count, const Terms& terms) {
     using namespace numerics::interleaved;
     using vars::c, vars::k;
-    const size_t count = count_terms(terms);
+    const auto count = static_cast<size_t>(terms_count);
     const Expr first = k * chunk_rows;
     const Expr rows = clamp(t.outer - first, 0, chunk_rows);  // 0: a chunk that the group's last turn has not
-    const auto at = [&](const Expr& row) { return terms(cast<float>(t.x(c, first + row)), c, k); };
+    const auto at = [&](const Expr& row) { return terms({c, first + row}, c, k); };
     const auto R = constant(t.outer);
     const bool whole_chunks = R && *R % chunk_rows == 0;
 
-    ChunkSum sum{Func(name), {}};
+    ChunkSum sum{Func(name), terms_count, {}};
     assign(sum.f(c, k), Vector(count, cast<float>(0)));
     if (!R || *R >= numerics::tree) {
         RDom r(0, chunk_rows / numerics::tree, name + "_step");
@@ -171,15 +167,15 @@ ChunkSum interleaved_chunk_sum(const std::string& name, const TensorView& t, con
 // division depends on data. Adding to the empty set copies the other exactly. M2 comes first because it reads the old
 // mean: under strict_float Halide 21 computes and stores the elements of a tuple one after the other, so an element may
 // read only itself and those after it.
-Tuple merged(const Vector& a, const Expr& n_a, const Vector& b, const Expr& n_b) {
+Vector merged(const Vector& a, const Expr& n_a, const Vector& b, const Expr& n_b) {
     const Expr share = n_b / (n_a + n_b);
     const Expr delta = b[1] - a[1];
-    return Tuple(a[0] + (b[0] + delta * delta * (n_a * share)), a[1] + delta * share);
+    return {a[0] + (b[0] + delta * delta * (n_a * share)), a[1] + delta * share};
 }
 
 }  // namespace
 
-Chunks chunks_of(const TensorView& t) {
+Chunks chunks_of(const ViewShape& t) {
     Chunks chunks;
     if (t.view == View::planar) {
         chunks.count = planar_row_chunks(t) * ((t.outer + planar_chunk_rows(t) - 1) / planar_chunk_rows(t));
@@ -205,12 +201,13 @@ Chunks chunks_of(const TensorView& t) {
     return chunks;
 }
 
-ChunkSum chunk_sum(const std::string& name, const TensorView& t, const Terms& terms) {
-    return t.view == View::planar ? planar_chunk_sum(name, t, terms) : interleaved_chunk_sum(name, t, terms);
+ChunkSum chunk_sum(const std::string& name, const ViewShape& t, int terms_count, const Terms& terms) {
+    return t.view == View::planar ? planar_chunk_sum(name, t, terms_count, terms)
+                                  : interleaved_chunk_sum(name, t, terms_count, terms);
 }
 
 Expr folded(const ChunkSum& sum, View view, int term, Expr c, Expr k) {
-    const auto value = [&](const FuncRef& f) { return f64(sum.f.outputs() == 1 ? Expr(f) : f[term]); };
+    const auto value = [&](const FuncRef& f) { return f64(sum.terms == 1 ? Expr(f) : f[term]); };
     if (view == View::interleaved) return value(sum.f(c, k));
     const std::function<Expr(int, int)> fold = [&](int first, int stride) -> Expr {
         if (stride == numerics::planar::lanes) return value(sum.f(first, c, k));
@@ -219,51 +216,81 @@ Expr folded(const ChunkSum& sum, View view, int term, Expr c, Expr k) {
     return fold(0, 1);
 }
 
-Statistics statistics(const TensorView& t) {
-    using vars::c, vars::k, vars::g;
-    Statistics st;
-    st.chunks = chunks_of(t);
+Expr count_of(const ViewShape& t) { return f64(t.outer) * f64(t.inner); }
 
-    st.sum = chunk_sum("sum", t, [](const Expr& x, const Expr&, const Expr&) { return Vector{x}; });
-    st.pivot = Func("pivot");
-    st.pivot(c, k) = cast<float>(folded(st.sum, t.view, 0, c, k) / st.chunks.elements(k));
+namespace {
+
+// chunk(c, k) -> group(c, g) -> total(c), of `size` values. merge(a, from, b, first, last): a, of the values from
+// `from` to `first`, together with b, of those from `first` to `last`.
+using Merge =
+    std::function<Vector(const Vector& a, const Expr& from, const Vector& b, const Expr& first, const Expr& last)>;
+void reduce_chunks(Reduction& r, size_t size, const std::string& suffix, const Expr& wanted, const Merge& merge) {
+    using vars::c, vars::g;
+    const Vector nothing(size, cast<double>(0));
+    const Expr first = g * r.chunks.per_group;
+    r.group = Func("group" + suffix);
+    assign(r.group(c, g), nothing);
+    RDom in_group(0, r.chunks.per_group, "in_group" + suffix);
+    const Expr chunk = first + in_group;
+    if (wanted.defined()) in_group.where(wanted);
+    in_group.where(chunk < r.chunks.count);
+    assign(r.group(c, g), merge(values(r.group(c, g), size), first, values(r.chunk(c, chunk), size), chunk, chunk + 1));
+    r.in_group = in_group.x;
+
+    r.total = Func("total" + suffix);
+    assign(r.total(c), nothing);
+    RDom in_total(0, r.chunks.groups, "in_total" + suffix);
+    const auto group_start = [&](const Expr& i) { return min(i * r.chunks.per_group, r.chunks.count); };
+    if (wanted.defined()) in_total.where(wanted);
+    assign(r.total(c), merge(values(r.total(c), size), 0, values(r.group(c, in_total), size), group_start(in_total),
+                             group_start(in_total + 1)));
+    r.in_total = in_total.x;
+}
+
+}  // namespace
+
+Reduction statistics(const ViewShape& t, const std::function<Expr(const Place&)>& element, const std::string& suffix) {
+    using vars::c, vars::k;
+    Reduction r;
+    r.chunks = chunks_of(t);
+    const ChunkSum sum =
+        chunk_sum("sum" + suffix, t, 1, [&](const Place& at, const Expr&, const Expr&) { return Vector{element(at)}; });
+    Func pivot("pivot" + suffix);
+    pivot(c, k) = cast<float>(folded(sum, t.view, 0, c, k) / r.chunks.elements(k));
 
     // The pivot is only near the mean; sum(d) corrects both moments for that, to first order and to the last bit of an
     // f64: mean = pivot + sum(d) / n,  M2 = sum(d^2) - sum(d)^2 / n.
-    const Func pivot = st.pivot;
-    st.moments = chunk_sum("moments", t, [pivot](const Expr& x, const Expr& c, const Expr& k) {
-        const Expr d = x - pivot(c, k);
+    const ChunkSum moments = chunk_sum("moments" + suffix, t, 2, [&](const Place& at, const Expr& c, const Expr& k) {
+        const Expr d = element(at) - pivot(c, k);
         return Vector{d, d * d};
     });
-    st.chunk = Func("chunk");
-    {
-        const Expr count = st.chunks.elements(k);
-        const Expr d = folded(st.moments, t.view, 0, c, k), d2 = folded(st.moments, t.view, 1, c, k);
-        st.chunk(c, k) = Tuple(d2 - d * d / count, f64(st.pivot(c, k)) + d / count);
-    }
+    r.sums = {sum, moments};
+    r.pivots = {pivot};
+    r.chunk = Func("chunk" + suffix);
+    const Expr count = r.chunks.elements(k);
+    const Expr d = folded(moments, t.view, 0, c, k), d2 = folded(moments, t.view, 1, c, k);
+    r.chunk(c, k) = Tuple(d2 - d * d / count, f64(pivot(c, k)) + d / count);
 
-    const Vector nothing(2, cast<double>(0));
-    const Expr first = g * st.chunks.per_group;
-    st.group = Func("group");
-    st.group(c, g) = Tuple(nothing);
-    RDom in_group(0, st.chunks.per_group, "in_group");
-    const Expr chunk = first + in_group;
-    in_group.where(chunk < st.chunks.count);
-    st.group(c, g) = merged(values(st.group(c, g), 2), st.chunks.before(chunk) - st.chunks.before(first),
-                            values(st.chunk(c, chunk), 2), st.chunks.elements(chunk));
-    st.in_group = in_group.x;
+    const auto before = r.chunks.before;
+    reduce_chunks(r, 2, suffix, Expr(),
+                  [before](const Vector& a, const Expr& from, const Vector& b, const Expr& first, const Expr& last) {
+                      return merged(a, before(first) - before(from), b, before(last) - before(first));
+                  });
+    return r;
+}
 
-    st.total = Func("total");
-    st.total(c) = Tuple(nothing);
-    RDom in_total(0, st.chunks.groups, "in_total");
-    const auto group_start = [&](const Expr& i) {
-        return st.chunks.before(min(i * st.chunks.per_group, st.chunks.count));
-    };
-    st.total(c) = merged(values(st.total(c), 2), group_start(in_total), values(st.group(c, in_total), 2),
-                         group_start(in_total + 1) - group_start(in_total));
-    st.in_total = in_total.x;
-    st.count = f64(t.outer) * f64(t.inner);
-    return st;
+Reduction plain_sums(const ViewShape& t, int terms_count, const Terms& terms, Expr wanted) {
+    using vars::c, vars::k;
+    Reduction r;
+    r.chunks = chunks_of(t);
+    r.sums = {chunk_sum("sums", t, terms_count, terms)};
+    r.chunk = Func("chunk");
+    Vector results;
+    for (int i = 0; i < terms_count; ++i) results.push_back(folded(r.sums[0], t.view, i, c, k));
+    assign(r.chunk(c, k), results);
+    reduce_chunks(r, results.size(), "", wanted,
+                  [](const Vector& a, const Expr&, const Vector& b, const Expr&, const Expr&) { return a + b; });
+    return r;
 }
 
 }  // namespace fusebn

@@ -1,4 +1,4 @@
-// Sums over a channel, and the statistics made of them, in the order that numerics.h fixes.
+// Sums over a channel, and what is made of them, in the order that numerics.h fixes.
 #pragma once
 
 #include <Halide.h>
@@ -11,16 +11,18 @@
 
 namespace fusebn {
 
-// A tensor in one of the two views. Extents are constants where the shape is fixed.
-//   planar       x(s, c, n)   outer = N, inner = S
-//   interleaved  x(c, r)      outer = R, inner = 1
-struct TensorView {
+// The extents of a tensor in one of the two views; constants where the shape is fixed.
+//   planar       (s, c, n)   outer = N, inner = S
+//   interleaved  (c, r)      outer = R, inner = 1
+struct ViewShape {
     View view;
-    Halide::Func x;
     Halide::Expr outer, channels, inner;
 };
 
-// How a channel is cut into chunks. `at` enumerates chunk k's rows and elements.
+// An element's place, in the view's order: {s, c, n} or {c, r}.
+using Place = std::vector<Halide::Expr>;
+
+// How a channel is cut into chunks.
 struct Chunks {
     Halide::Expr count;                                    // chunks in a channel
     int per_group;                                         // chunks merged into one group
@@ -28,41 +30,49 @@ struct Chunks {
     std::function<Halide::Expr(Halide::Expr k)> elements;  // values in chunk k, f64
     std::function<Halide::Expr(Halide::Expr k)> before;    // values in all chunks before k (k <= count), f64
 };
-Chunks chunks_of(const TensorView& t);
+Chunks chunks_of(const ViewShape& shape);
 
-// The terms of a sum at one element of channel c in chunk k; `x` is the element, f32.
-using Terms = std::function<std::vector<Halide::Expr>(Halide::Expr x, Halide::Expr c, Halide::Expr k)>;
+// The f32 terms of a sum at one element of channel c in chunk k.
+using Terms = std::function<std::vector<Halide::Expr>(const Place& at, Halide::Expr c, Halide::Expr k)>;
 
-// The f32 accumulators of a chunk.
+// The f32 accumulators of a chunk, one a term.
 //   planar       f(l, c, k): 16 lanes        interleaved  f(c, k)
 // Each update is one loop over the chunk; `vector` is the loop that runs along contiguous elements.
 struct ChunkSum {
     Halide::Func f;
+    int terms;
     struct Update {
         Halide::VarOrRVar vector;
         std::vector<Halide::RVar> loops;  // over the chunk, innermost first; without `vector`
     };
     std::vector<Update> updates;
 };
-ChunkSum chunk_sum(const std::string& name, const TensorView& t, const Terms& terms);
+ChunkSum chunk_sum(const std::string& name, const ViewShape& shape, int terms_count, const Terms& terms);
 
-// A chunk's accumulators folded to one f64 per term: value(term, c, k).
+// A chunk's accumulators folded to one f64.
 Halide::Expr folded(const ChunkSum& sum, View view, int term, Halide::Expr c, Halide::Expr k);
 
-// mean and centred second moment M2 of every channel, with every Func between that a schedule may place.
-struct Statistics {
+// A sum over all of a channel: chunks, groups of them, all groups. With every Func between that a schedule may place.
+struct Reduction {
     Chunks chunks;
-    ChunkSum sum;        // of x
-    Halide::Func pivot;  // (c, k)  f32: the chunk's mean, roughly
-    ChunkSum moments;    // of d = x - pivot: {d, d^2}
-    Halide::Func chunk;  // (c, k)  f64 {M2, mean}
-    Halide::Func group;  // (c, g)  f64 {M2, mean}
+    std::vector<ChunkSum> sums;        // in the order in which they are made, each a reading of the chunk
+    std::vector<Halide::Func> pivots;  // (c, k): what a later sum takes from an earlier one
+    Halide::Func chunk;                // (c, k) f64: a chunk's result
+    Halide::Func group;                // (c, g) f64
     Halide::RVar in_group;
-    Halide::Func total;  // (c)     f64 {M2, mean}
+    Halide::Func total;  // (c) f64
     Halide::RVar in_total;
-    Halide::Expr count;  // values in a channel, f64
 };
-Statistics statistics(const TensorView& t);
+
+// total(c) = {M2, mean}: the centred second moment and the mean of the f32 values `element`. `suffix` tells two apart.
+Reduction statistics(const ViewShape& shape, const std::function<Halide::Expr(const Place&)>& element,
+                     const std::string& suffix);
+
+// total(c)[i] = the sum of terms[i]; zeros, made without reading anything, where `wanted` is false.
+Reduction plain_sums(const ViewShape& shape, int terms_count, const Terms& terms, Halide::Expr wanted);
+
+// Values in a channel, f64.
+Halide::Expr count_of(const ViewShape& shape);
 
 // The Vars that all Funcs share.
 namespace vars {

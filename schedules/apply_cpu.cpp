@@ -38,34 +38,34 @@ void place(ChunkSum& sum, const LoopLevel& at, const Var& pure, int width,
     }
 }
 
-// From x to the merged chunks of a group, chunk by chunk, so that a chunk is read again while it lies in the L1 or L2
-// cache.
-void place_in_group(Statistics& st, const Var& pure, int width,
+// From the tensors to the merged chunks of a group, chunk by chunk, so that a chunk is read again while it lies in the
+// L1 or L2 cache.
+void place_in_group(Reduction& r, const Var& pure, int width,
                     const std::function<std::vector<VarOrRVar>(const ChunkSum::Update&)>& order) {
-    const LoopLevel chunk(st.group, st.in_group);
-    place(st.sum, chunk, pure, width, order);
-    st.pivot.compute_at(chunk).store_in(MemoryType::Stack);
-    place(st.moments, chunk, pure, width, order);
-    st.chunk.compute_at(chunk).store_in(MemoryType::Stack);
+    const LoopLevel chunk(r.group, r.in_group);
+    for (ChunkSum& sum : r.sums) place(sum, chunk, pure, width, order);
+    for (Func& pivot : r.pivots) pivot.compute_at(chunk).store_in(MemoryType::Stack);
+    r.chunk.compute_at(chunk).store_in(MemoryType::Stack);
 }
 
-// y's inner loop: along contiguous elements, `unroll` vectors a turn.
-void vectorize_y(BatchNormFuncs& f, const Var& inner, const Schedule& schedule) {
+// The tensors' inner loop: along contiguous elements, `unroll` vectors a turn.
+void vectorize_tensors(BatchNormFuncs& f, const Var& inner, const Schedule& schedule) {
     Var vector("vector");
-    if (schedule.unroll > 1) {
-        f.y.split(inner, inner, vector, schedule.vector * schedule.unroll, TailStrategy::Predicate).vectorize(vector);
-    } else {
-        f.y.split(inner, inner, vector, schedule.vector, TailStrategy::Predicate).vectorize(vector);
-    }
+    f.tensors.split(inner, inner, vector, schedule.vector * schedule.unroll, TailStrategy::Predicate).vectorize(vector);
+}
+
+std::vector<Func> channel_values(const BatchNormFuncs& f) {
+    std::vector<Func> all = f.affine;
+    all.insert(all.end(), f.slopes.begin(), f.slopes.end());
+    return all;
 }
 
 }  // namespace
 
 void apply_planar_cpu(BatchNormFuncs& f, const Schedule& schedule) {
     using vars::c, vars::g, vars::l, vars::n, vars::s;
-    const bool train = f.spec.op == Op::train_forward;
     const bool parallel = schedule.parallel != Schedule::Parallel::none;
-    const bool by_channel = train && schedule.parallel != Schedule::Parallel::rows;
+    const bool by_channel = !f.reductions.empty() && schedule.parallel != Schedule::Parallel::rows;
     Var tasks("tasks"), task("task");
 
     // The channels of a task go together, sample by sample: their rows are neighbours in memory.
@@ -74,70 +74,71 @@ void apply_planar_cpu(BatchNormFuncs& f, const Schedule& schedule) {
         loops.insert(loops.end() - 1, c);
         return loops;
     };
-    f.y.split(c, task, c, schedule.task, TailStrategy::GuardWithIf);
-    vectorize_y(f, s, schedule);
+    f.tensors.split(c, task, c, schedule.task, TailStrategy::GuardWithIf);
+    vectorize_tensors(f, s, schedule);
     if (by_channel) {
-        f.y.reorder(s, c, n, task);
-        if (parallel) f.y.parallel(task);
-        f.affine.compute_at(f.y, task).store_in(MemoryType::Stack);
-        f.statistics.total.compute_at(f.y, task).store_in(MemoryType::Stack);
-        f.statistics.total.update().reorder(c, f.statistics.in_total);
-        f.statistics.group.compute_at(f.statistics.total, f.statistics.in_total).store_in(MemoryType::Stack);
-        f.statistics.group.update().reorder(c, f.statistics.in_group, g);
-        place_in_group(f.statistics, l, numerics::planar::lanes, order);
+        f.tensors.reorder(s, c, n, task);
+        if (parallel) f.tensors.parallel(task);
+        for (Func& v : channel_values(f)) v.compute_at(f.tensors, task).store_in(MemoryType::Stack);
+        for (Reduction& r : f.reductions) {
+            r.total.compute_at(f.tensors, task).store_in(MemoryType::Stack);
+            r.total.update().reorder(c, r.in_total);
+            r.group.compute_at(r.total, r.in_total).store_in(MemoryType::Stack);
+            r.group.update().reorder(c, r.in_group, g);
+            place_in_group(r, l, numerics::planar::lanes, order);
+        }
         for (Func& o : f.channel_outputs) {
             o.split(c, task, c, schedule.task, TailStrategy::GuardWithIf);
             if (parallel) o.parallel(task);
-            o.compute_with(f.y, task);
+            o.compute_with(f.tensors, task);
         }
         return;
     }
-    f.y.reorder(s, c, task, n);
-    if (parallel) f.y.fuse(task, n, tasks).parallel(tasks);
-    f.affine.compute_root().vectorize(c, 8, TailStrategy::Predicate);
-    if (!train) return;
-    f.statistics.total.compute_root();
-    f.statistics.group.compute_root();
-    f.statistics.group.update().fuse(c, g, tasks).parallel(tasks);
-    place_in_group(f.statistics, l, numerics::planar::lanes, order);
+    f.tensors.reorder(s, c, task, n);
+    if (parallel) f.tensors.fuse(task, n, tasks).parallel(tasks);
+    for (Func& v : channel_values(f)) v.compute_root().vectorize(c, 8, TailStrategy::Predicate);
+    for (Reduction& r : f.reductions) {
+        r.total.compute_root();
+        r.group.compute_root();
+        r.group.update().fuse(c, g, tasks).parallel(tasks);
+        place_in_group(r, l, numerics::planar::lanes, order);
+    }
 }
 
 void apply_interleaved_cpu(BatchNormFuncs& f, const Schedule& schedule) {
     using vars::c, vars::g, vars::r;
     const bool parallel = schedule.parallel != Schedule::Parallel::none;
-    Var tasks("tasks"), task("task"), block("block");
-    const int width = schedule.vector;
+    Var tasks("tasks"), task("task"), block("block"), vector("vector");
 
-    f.y.split(r, task, r, schedule.task, TailStrategy::GuardWithIf);
-    vectorize_y(f, c, schedule);
-    f.y.reorder(c, r, task);
-    if (parallel) f.y.parallel(task);
-    f.affine.compute_root().vectorize(c, 8, TailStrategy::Predicate);
-    if (f.spec.op != Op::train_forward) return;
-
-    Statistics& st = f.statistics;
+    f.tensors.split(r, task, r, schedule.task, TailStrategy::GuardWithIf);
+    vectorize_tensors(f, c, schedule);
+    f.tensors.reorder(c, r, task);
+    if (parallel) f.tensors.parallel(task);
+    for (Func& v : channel_values(f)) v.compute_root().vectorize(c, 8, TailStrategy::Predicate);
     for (Func& o : f.channel_outputs) o.vectorize(c, 8, TailStrategy::Predicate);
-    st.total.compute_root().vectorize(c, 8, TailStrategy::Predicate);
-    st.total.update().reorder(st.in_total, c).vectorize(c, 8, TailStrategy::Predicate);
-    st.group.compute_root();
-    Stage merge = st.group.update();
-    Var vector("vector");
-    if (schedule.block > 0) {
-        merge.split(c, block, c, schedule.block, TailStrategy::GuardWithIf);
-        merge.split(c, c, vector, 8, TailStrategy::Predicate).vectorize(vector);
-        merge.reorder(vector, c, st.in_group, block, g);
-        if (parallel) merge.fuse(block, g, tasks).parallel(tasks);
-    } else {
-        merge.split(c, c, vector, 8, TailStrategy::Predicate).vectorize(vector);
-        merge.reorder(vector, c, st.in_group, g);
-        if (parallel) merge.parallel(g);
+
+    for (Reduction& st : f.reductions) {
+        st.total.compute_root().vectorize(c, 8, TailStrategy::Predicate);
+        st.total.update().reorder(st.in_total, c).vectorize(c, 8, TailStrategy::Predicate);
+        st.group.compute_root();
+        Stage merge = st.group.update();
+        if (schedule.block > 0) {
+            merge.split(c, block, c, schedule.block, TailStrategy::GuardWithIf);
+            merge.split(c, c, vector, 8, TailStrategy::Predicate).vectorize(vector);
+            merge.reorder(vector, c, st.in_group, block, g);
+            if (parallel) merge.fuse(block, g, tasks).parallel(tasks);
+        } else {
+            merge.split(c, c, vector, 8, TailStrategy::Predicate).vectorize(vector);
+            merge.reorder(vector, c, st.in_group, g);
+            if (parallel) merge.parallel(g);
+        }
+        // Row by row, as they lie in memory; the accumulators of a block of channels are in the L1 cache.
+        place_in_group(st, c, schedule.vector, [](const ChunkSum::Update& update) {
+            return std::vector<VarOrRVar>(update.loops.begin(), update.loops.end());
+        });
+        for (Func& pivot : st.pivots) vectorize(pivot, c, 8);
+        vectorize(st.chunk, c, 8);
     }
-    // Row by row, as they lie in memory; the accumulators of a block of channels are in the L1 cache.
-    place_in_group(st, c, width, [](const ChunkSum::Update& update) {
-        return std::vector<VarOrRVar>(update.loops.begin(), update.loops.end());
-    });
-    vectorize(st.pivot, c, 8);
-    vectorize(st.chunk, c, 8);
 }
 
 void apply_cpu(BatchNormFuncs& f, const Schedule& schedule) {

@@ -49,22 +49,22 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
     const std::int64_t channels = or_if_any(spec.channels, 64);
     const std::int64_t inner = spec.view == View::planar ? or_if_any(spec.inner, 784) : 1;
     const std::int64_t element = element_bytes(spec.dtype);
-    const double bytes = 2.0 * static_cast<double>(element) * static_cast<double>(outer) *
+    const Traffic moved = traffic(spec);
+    const double bytes = moved.tensors() * static_cast<double>(element) * static_cast<double>(outer) *
                          static_cast<double>(channels) * static_cast<double>(inner);
-    const bool train = spec.op == Op::train_forward;
+    const bool reduces = spec.op != Op::inference;
 
     Schedule s;
     s.vector = 16;
-    if (spec.view == View::interleaved) {
-        while (s.vector > 4 && spec.channels != any_extent && spec.channels < s.vector) s.vector /= 2;
-    } else {
-        while (s.vector > 4 && spec.inner != any_extent && spec.inner < s.vector) s.vector /= 2;
-    }
-    s.unroll = 4;
+    const int narrowest = saves_mask(spec.activation, spec.residual) ? 8 : 4;
+    const std::int64_t run = spec.view == View::interleaved ? spec.channels : spec.inner;
+    while (s.vector > narrowest && run != any_extent && run < s.vector) s.vector /= 2;
+    s.unroll = spec.generic() ? 1 : 4;  // a generic kernel has several forms of its loops as it is
     if (bytes < serial_bytes) {
         s.parallel = Schedule::Parallel::none;
-    } else if (train && spec.view == View::planar) {
-        const double slab = static_cast<double>(outer) * static_cast<double>(inner) * static_cast<double>(element);
+    } else if (reduces && spec.view == View::planar) {
+        const double slab =
+            moved.read_twice * static_cast<double>(outer) * static_cast<double>(inner) * static_cast<double>(element);
         const bool slabs_fit = 2 * slab <= static_cast<double>(caches.l3) / 2;
         s.parallel = slabs_fit && channels >= 8 ? Schedule::Parallel::channels : Schedule::Parallel::rows;
     } else {
@@ -72,7 +72,7 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
     }
 
     if (s.parallel == Schedule::Parallel::channels) {
-        const std::int64_t row = inner * element, slab = outer * row;  // below 2^42
+        const std::int64_t row = inner * element, slab = moved.read_twice * outer * row;  // below 2^45
         const std::int64_t most = std::min({run_bytes / row, caches.l2 / slab, channels / 8, std::int64_t{16}});
         while (2 * s.task <= most) s.task *= 2;
     } else {
@@ -82,9 +82,9 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
             std::clamp<std::int64_t>(task_bytes / row, 1, std::clamp<std::int64_t>(units, 1, longest_task)));
     }
 
-    if (train && spec.view == View::interleaved) {
-        const std::int64_t fits =
-            std::min(caches.l2 / 2 / (numerics::interleaved::chunk_rows * element), caches.l1 / 2 / 12);
+    if (reduces && spec.view == View::interleaved) {
+        const std::int64_t fits = std::min(
+            caches.l2 / 2 / (numerics::interleaved::chunk_rows * element * moved.read_twice), caches.l1 / 2 / 12);
         const std::int64_t block = std::max<std::int64_t>(64, fits / 16 * 16);
         s.block = channels > block ? static_cast<int>(block) : 0;
         if (spec.channels != any_extent && spec.channels <= longest_fetched_row &&
@@ -100,7 +100,7 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
     if (bytes > static_cast<double>(caches.l3)) {
         Schedule streamed = s;
         streamed.store = Schedule::Store::stream;
-        while (!is_legal(streamed, spec) && (streamed.unroll > 1 || streamed.vector > 4)) {
+        while (!is_legal(streamed, spec) && (streamed.unroll > 1 || streamed.vector > narrowest)) {
             if (streamed.unroll > 1) {
                 --streamed.unroll;
             } else {

@@ -99,6 +99,21 @@ Schedule spec_schedule(const std::string& text, const KernelSpec& spec, const Sc
     }
 }
 
+Traffic traffic(const KernelSpec& spec) {
+    const int extra = spec.residual == Residual::none ? 0 : 1;
+    const int branches = spec.residual == Residual::batch_norm ? 2 : 1;
+    switch (spec.op) {
+        case Op::inference: return {1 + extra, 0, 1};
+        case Op::train_forward: return {1 + extra, branches, 1};
+        case Op::backward: {
+            // A mask is a bit an element: nothing beside the rest.
+            const int read = 2 + (saves_mask(spec.activation, spec.residual) ? 0 : extra);
+            return {read, read, 1 + extra};
+        }
+    }
+    return {};
+}
+
 int stream_alignment(const KernelSpec& spec) {
     const std::int64_t row = spec.view == View::planar ? spec.inner : spec.channels;
     if (row == any_extent) return 0;
@@ -125,18 +140,24 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
     }
     if (s.task > longest_task) refuse("task", std::to_string(s.task), "allowed: 1 to " + std::to_string(longest_task));
     if (s.unroll > 16) refuse("unroll", std::to_string(s.unroll), "allowed: 1 to 16");
-    if (s.parallel == Schedule::Parallel::channels && !(spec.op == Op::train_forward && spec.view == View::planar)) {
-        refuse("parallel", "channels", "only planar train_forward works channel by channel; allowed: none, rows");
+    const bool reduces = spec.op != Op::inference;
+    if (reduces && saves_mask(spec.activation, spec.residual) && s.vector < 8) {
+        refuse("vector", std::to_string(s.vector), "a mask is written in whole bytes; allowed: 8, 16, 32");
     }
-    if (s.block != 0 && !(spec.op == Op::train_forward && spec.view == View::interleaved)) {
-        refuse("block", std::to_string(s.block), "only interleaved train_forward has channel blocks; allowed: 0");
+    if (s.parallel == Schedule::Parallel::channels && !(reduces && spec.view == View::planar)) {
+        refuse("parallel", "channels",
+               "only planar train_forward and backward work channel by channel; allowed: none, rows");
+    }
+    if (s.block != 0 && !(reduces && spec.view == View::interleaved)) {
+        refuse("block", std::to_string(s.block),
+               "only interleaved train_forward and backward have channel blocks; allowed: 0");
     }
     if (s.prefetch > 8) refuse("prefetch", std::to_string(s.prefetch), "allowed: 0 to 8");
     if (s.prefetch > 0) {
         const bool planar = spec.view == View::planar;
-        if (spec.op != Op::train_forward || (planar && s.parallel == Schedule::Parallel::rows)) {
+        if (!reduces || (planar && s.parallel == Schedule::Parallel::rows)) {
             refuse("prefetch", std::to_string(s.prefetch),
-                   "only train_forward fetches ahead, and planar only by channels; allowed: 0");
+                   "only train_forward and backward fetch ahead, and planar only by channels; allowed: 0");
         }
         const std::int64_t row = planar ? spec.inner : spec.channels;
         if (row == any_extent || row > longest_fetched_row) {
@@ -145,15 +166,15 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
         }
     }
     if (s.ahead > 64) refuse("ahead", std::to_string(s.ahead), "allowed: 0 to 64");
-    if (s.ahead > 0 && spec.op == Op::train_forward && spec.view == View::planar &&
-        s.parallel != Schedule::Parallel::rows) {
-        refuse("ahead", std::to_string(s.ahead), "planar train_forward by channels reads x from the cache; allowed: 0");
+    if (s.ahead > 0 && reduces && spec.view == View::planar && s.parallel != Schedule::Parallel::rows) {
+        refuse("ahead", std::to_string(s.ahead),
+               "planar train_forward and backward by channels read x from the cache; allowed: 0");
     }
     if (s.block % 16 != 0) refuse("block", std::to_string(s.block), "allowed: 0 or a multiple of 16");
     if (s.store == Schedule::Store::stream) {
         const std::int64_t row = spec.view == View::planar ? spec.inner : spec.channels;
         if (stream_alignment(spec) == 0) {
-            refuse("store", "stream", "a row of y must be whole 16-byte pieces; allowed: cached");
+            refuse("store", "stream", "a row must be whole 16-byte pieces; allowed: cached");
         }
         if (row % (s.vector * s.unroll) != 0) {
             refuse("unroll", std::to_string(s.unroll),

@@ -13,12 +13,13 @@ namespace fusebn {
 struct Schedule {
     enum class Parallel {
         none,      // one thread, one loop
-        channels,  // planar train_forward: a task is a run of channels, from the first sum to the last store
+        channels,  // planar train_forward and backward: a task is a run of channels, from the first sum to the last
+                   // store
         rows,      // a task is a run of samples or rows; statistics and apply are separate loops
     };
     enum class Store {
         cached,
-        stream,  // non-temporal, past the caches; y must lie on stream_alignment()
+        stream,  // non-temporal, past the caches; what is written must lie on stream_alignment()
     };
 
     // Lanes of the apply loop, and how many vectors its body has.
@@ -26,12 +27,12 @@ struct Schedule {
     Parallel parallel = Parallel::none;
     // planar: channels in a task.  interleaved: rows in a task of the apply loop.
     int task = 1;
-    // interleaved train_forward: channels whose statistics are made together; 0: all.
+    // interleaved train_forward and backward: channels whose sums are made together; 0: all.
     int block = 0;
-    // train_forward fetches x into the L2 cache before its statistics are made: planar by channels, in the apply loop,
-    // the task so far ahead; interleaved, in a chunk's first sum, the chunk so far ahead. 0: none.
+    // train_forward and backward fetch what their sums read into the L2 cache before they are made: planar by channels,
+    // in the apply loop, the task so far ahead; interleaved, in a chunk's first sum, the chunk so far ahead. 0: none.
     int prefetch = 0;
-    // An apply loop that reads x from memory fetches it so many 4 KB pages ahead; 0: none.
+    // An apply loop that reads from memory fetches so many 4 KB pages ahead; 0: none.
     int ahead = 0;
     Store store = Store::cached;
 };
@@ -40,7 +41,15 @@ bool operator==(const Schedule& a, const Schedule& b);
 // "vector=16 unroll=2 parallel=channels task=1 block=0 prefetch=1 ahead=0 store=stream"
 std::string to_text(const Schedule& schedule);
 
-// Bytes that y's address and outer strides must be multiples of for store=stream: what rows one behind the other keep.
+// Tensors that a kernel reads, those of them that it reads twice (for its sums and to apply them), and that it writes.
+struct Traffic {
+    int read, read_twice, written;
+    int tensors() const { return read + written; }
+};
+Traffic traffic(const KernelSpec& spec);
+
+// Bytes that the addresses and outer strides of what is written must be multiples of for store=stream: what
+// rows one behind the other keep.
 // 64 where a row is made of whole lines; at least 16, the smallest non-temporal vector. Lines that two rows share are
 // then filled by one task, one row after the other. 0: such rows cannot be streamed.
 int stream_alignment(const KernelSpec& spec);

@@ -1,0 +1,107 @@
+// How kernels meet the memory: streaming stores and prefetches.
+
+#include <llvm/IR/Constants.h>
+#include <llvm/IR/IRBuilder.h>
+#include <llvm/IR/IntrinsicInst.h>
+#include <llvm/IR/IntrinsicsX86.h>
+
+#include <set>
+
+#include "compiler/passes.h"
+
+namespace fusebn {
+
+namespace {
+
+bool touches_any(const llvm::Instruction& access, const std::vector<std::string>& buffers) {
+    return llvm::any_of(buffers, [&](const std::string& name) { return touches(access, name); });
+}
+
+// A chunk's second reading, from the cache, takes differences to the pivot: of what was loaded, once it is an f32.
+bool takes_difference(const llvm::Instruction& value) {
+    return llvm::any_of(value.users(), [](const llvm::User* user) {
+        const auto* i = llvm::dyn_cast<llvm::Instruction>(user);
+        if (!i) return false;
+        const bool converts = i->isCast() || i->getOpcode() == llvm::Instruction::Shl;
+        return i->getOpcode() == llvm::Instruction::FSub || (converts && takes_difference(*i));
+    });
+}
+
+}  // namespace
+
+// Makes every vector store to an output non-temporal. Such stores are weakly ordered, so each function that has one
+// fences before it returns: whoever then learns that the task is done sees its stores. Returns how many there are.
+int stream_stores(llvm::Module& module, const std::vector<std::string>& outputs, int alignment) {
+    auto& context = module.getContext();
+    auto* yes = llvm::MDNode::get(
+        context, llvm::ConstantAsMetadata::get(llvm::ConstantInt::get(llvm::Type::getInt32Ty(context), 1)));
+    int count = 0;
+    for (llvm::Function& function : module) {
+        bool streams = false;
+        for (llvm::BasicBlock& block : function) {
+            for (llvm::Instruction& i : block) {
+                auto* store = llvm::dyn_cast<llvm::StoreInst>(&i);
+                if (!store || !store->getValueOperand()->getType()->isVectorTy() || !touches_any(*store, outputs))
+                    continue;
+                const auto bytes = module.getDataLayout().getTypeStoreSize(store->getValueOperand()->getType());
+                store->setMetadata(llvm::LLVMContext::MD_nontemporal, yes);
+                // The runtime has seen to the alignment of the rows, and vectors are powers of two. LLVM takes a store
+                // apart into pieces that are aligned.
+                store->setAlignment(llvm::Align(std::min<uint64_t>(static_cast<uint64_t>(alignment), bytes)));
+                streams = true;
+                ++count;
+            }
+        }
+        if (!streams) continue;
+        for (llvm::BasicBlock& block : function) {
+            if (!llvm::isa<llvm::ReturnInst>(block.getTerminator())) continue;
+            llvm::IRBuilder<> builder(block.getTerminator());
+            builder.CreateIntrinsic(llvm::Intrinsic::x86_sse_sfence, {});
+        }
+    }
+    return count;
+}
+
+// Wherever a vector of an input is loaded to make an output, or to make a chunk's first sum, fetches the line that many
+// bytes further on into the L2 cache, once a line. A distance that leads nowhere (past the last channel, or over a gap
+// between channels) costs a fetch and changes nothing: a prefetch never faults.
+void fetch_ahead(llvm::Module& module, const Lowered& kernel) {
+    constexpr int line = 64;
+    const auto stores_output = [&](const llvm::Instruction& i) {
+        return llvm::isa<llvm::StoreInst>(i) && touches_any(i, kernel.outputs);
+    };
+    for (llvm::Function& function : module) {
+        for (llvm::BasicBlock& block : function) {
+            const bool apply = llvm::any_of(block, stores_output);
+            const std::int64_t distance = apply ? kernel.fetch_in_apply : kernel.fetch_in_sum;
+            if (distance == 0) continue;
+            const auto is_wanted = [&](const llvm::LoadInst& load) {
+                return load.getType()->isVectorTy() && touches_any(load, kernel.inputs) &&
+                       (apply || !kernel.second_reading || !takes_difference(load));
+            };
+            std::set<std::pair<const llvm::Value*, std::int64_t>> fetched;
+            for (llvm::Instruction& i : llvm::make_early_inc_range(block)) {
+                auto* load = llvm::dyn_cast<llvm::LoadInst>(&i);
+                if (!load || !is_wanted(*load)) continue;
+                const auto& layout = module.getDataLayout();
+                llvm::APInt offset(64, 0);
+                const llvm::Value* base =
+                    load->getPointerOperand()->stripAndAccumulateConstantOffsets(layout, offset, true);
+                const auto bytes = static_cast<std::int64_t>(layout.getTypeStoreSize(load->getType()));
+                llvm::IRBuilder<> builder(load);
+                for (std::int64_t b = 0; b < bytes; b += line) {
+                    const std::int64_t at = offset.getSExtValue() + b;
+                    if (!fetched.insert({base, at >= 0 ? at / line : (at + 1) / line - 1}).second) continue;
+                    auto* address = builder.CreateGEP(builder.getInt8Ty(), load->getPointerOperand(),
+                                                      builder.getInt64(distance + b));
+                    constexpr int read = 0, into_l2 = 2, data = 1;
+                    builder.CreateIntrinsic(
+                        llvm::Intrinsic::prefetch, {address->getType()},
+                        {address, builder.getInt32(read), builder.getInt32(into_l2), builder.getInt32(data)});
+                }
+            }
+        }
+    }
+}
+
+}  // namespace fusebn

@@ -1,0 +1,50 @@
+#include "generators/branch.h"
+
+#include "generators/elements.h"
+
+namespace fusebn {
+
+using namespace Halide;
+
+BatchNormFuncs start(const KernelSpec& spec, const BatchNormInputs& in) {
+    const auto extent = [](std::int64_t fixed, const Expr& at_run_time) {
+        return fixed == any_extent ? at_run_time : Expr(static_cast<int>(fixed));
+    };
+    BatchNormFuncs f;
+    f.spec = spec;
+    f.shape = {spec.view, extent(spec.outer, in.outer), extent(spec.channels, in.channels),
+               extent(spec.inner, in.inner)};
+    for (std::size_t i = 0; i < branches(spec, in).size(); ++i) f.affine.emplace_back("affine" + suffix(i));
+    return f;
+}
+
+std::vector<BranchInputs> branches(const KernelSpec& spec, const BatchNormInputs& in) {
+    if (spec.residual == Residual::batch_norm) return {in.branch, in.branch2};
+    return {in.branch};
+}
+
+Expr element(const KernelSpec& spec, const Func& tensor, const Place& at) { return to_f32(spec.dtype, tensor(at)); }
+
+Tuple affine(const BranchInputs& in, const Expr& mean, const Expr& inv_std) {
+    const Var c = vars::c;
+    const Expr high = f32(mean), low = mean - f64(high);
+    const Expr scale = f32(f64(in.gamma(c)) * inv_std);
+    return Tuple(high, scale, f32(f64(in.beta(c)) - low * f64(scale)));
+}
+
+Expr before_activation(const BatchNormFuncs& f, const BatchNormInputs& in, const Place& at) {
+    const Expr c = at[f.spec.view == View::planar ? 1 : 0];
+    Expr sum;
+    const std::vector<BranchInputs> all = branches(f.spec, in);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        const Expr v = (element(f.spec, all[i].x, at) - f.affine[i](c)[0]) * f.affine[i](c)[1] + f.affine[i](c)[2];
+        sum = sum.defined() ? sum + v : v;
+    }
+    return f.spec.residual == Residual::add ? sum + element(f.spec, in.residual, at) : sum;
+}
+
+Place place_of(View view) { return view == View::planar ? Place{vars::s, vars::c, vars::n} : Place{vars::c, vars::r}; }
+
+std::string suffix(std::size_t branch) { return branch == 0 ? "" : std::to_string(branch + 1); }
+
+}  // namespace fusebn
