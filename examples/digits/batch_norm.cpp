@@ -51,10 +51,8 @@ const Matrix& BatchNormRelu::backward(const Matrix& x, const Matrix& dy) {
 }
 
 void BatchNormRelu::step(const Sgd& sgd) {
-    fusebn::BatchNormState state = bn_->state();
-    sgd.step(state.gamma.data(), bn_->grad_gamma().data(), gamma_velocity_);
-    sgd.step(state.beta.data(), bn_->grad_beta().data(), beta_velocity_);
-    require(bn_->set_state(state));
+    sgd.step(bn_->gamma(), bn_->grad_gamma().data(), gamma_velocity_);
+    sgd.step(bn_->beta(), bn_->grad_beta().data(), beta_velocity_);
 }
 
 }  // namespace digits

@@ -1,4 +1,4 @@
-// Layers: what they are made of, their state, and the public calls. The arithmetic's side is layer.cpp.
+// Layers: what they are made of, and their state. Their calls of kernels are forward.cpp and backward.cpp.
 #include "fusebn/batch_norm.h"
 
 #include <algorithm>
@@ -29,9 +29,20 @@ Status check_options(int features, const BatchNormOptions& options) {
         return Status(ErrorCode::invalid_argument,
                       "options.momentum: expected a number from 0 to 1, such as 0.1, or Momentum::cumulative()");
     }
-    if (options.activation != Activation::none && options.activation != Activation::relu) {
-        return Status(ErrorCode::invalid_argument, sentence("options.activation: ", name_of(options.activation),
-                                                            " is unknown; expected none or relu"));
+    const auto activation = static_cast<int>(options.activation);
+    if (activation < 0 || activation >= static_cast<int>(std::size(activation_names))) {
+        return Status(ErrorCode::invalid_argument,
+                      sentence("options.activation: ", activation,
+                               " is unknown; expected none, relu, relu6, leaky_relu, silu or hardswish"));
+    }
+    if (!std::isfinite(static_cast<float>(options.slope))) {
+        return Status(ErrorCode::invalid_argument,
+                      sentence("options.slope: it is ", options.slope, "; expected a finite f32, such as 0.01"));
+    }
+    if (options.running_variance != RunningVariance::unbiased && options.running_variance != RunningVariance::biased) {
+        return Status(ErrorCode::invalid_argument,
+                      sentence("options.running_variance: ", static_cast<int>(options.running_variance),
+                               " is unknown; expected RunningVariance::unbiased or biased"));
     }
     return Status();
 }
@@ -65,10 +76,13 @@ void BatchNorm::Impl::set_up(const KernelTable& table) {
     status = check_options(features, options);
     if (status.ok()) status = kernels.build(table, features, options.activation);
     if (!status.ok()) return;
+    slope = static_cast<float>(options.slope);
+    ddof = options.running_variance == RunningVariance::unbiased ? 1 : 0;
     try {
         allocate();
     } catch (const std::bad_alloc&) {
         state = BatchNormState();
+        grad_gamma = grad_beta = {};
         status = Status(ErrorCode::out_of_memory,
                         sentence("features: there is no memory for the state of ", features, " channels"));
     }
@@ -79,6 +93,8 @@ void BatchNorm::Impl::allocate() {
     if (options.affine) {
         state.gamma.assign(size, 1.0f);
         state.beta.assign(size, 0.0f);
+        grad_gamma.assign(size, 0.0f);
+        grad_beta.assign(size, 0.0f);
     }
     if (options.track_running_stats) {
         state.running_mean.assign(size, 0.0f);
@@ -88,7 +104,7 @@ void BatchNorm::Impl::allocate() {
         ones.assign(size, 1.0f);
         zeros.assign(size, 0.0f);
     }
-    scratch.resize(4 * size);
+    scratch.resize(size);
     // So that the first training call does not allocate either.
     saved_mean.reserve(size);
     saved_inv_std.reserve(size);
@@ -120,8 +136,11 @@ const Status& BatchNorm::status() const { return Impl::of(impl_).status; }
 int BatchNorm::features() const { return Impl::of(impl_).features; }
 const BatchNormOptions& BatchNorm::options() const { return Impl::of(impl_).options; }
 bool BatchNorm::is_training() const { return Impl::of(impl_).training; }
-const std::vector<float>& BatchNorm::saved_mean() const { return Impl::of(impl_).saved_mean; }
-const std::vector<float>& BatchNorm::saved_inv_std() const { return Impl::of(impl_).saved_inv_std; }
+bool BatchNorm::statistics_frozen() const { return Impl::of(impl_).frozen; }
+const std::vector<float>& BatchNorm::grad_gamma() const { return Impl::of(impl_).grad_gamma; }
+const std::vector<float>& BatchNorm::grad_beta() const { return Impl::of(impl_).grad_beta; }
+const std::vector<double>& BatchNorm::saved_mean() const { return Impl::of(impl_).saved_mean; }
+const std::vector<double>& BatchNorm::saved_inv_std() const { return Impl::of(impl_).saved_inv_std; }
 const BatchNormState& BatchNorm::state() const { return Impl::of(impl_).state; }
 std::string BatchNorm::last_kernel() { return last_kernel_of_this_thread(); }
 
@@ -129,12 +148,42 @@ void BatchNorm::train(bool mode) {
     if (impl_) impl_->training = mode;
 }
 
-Status BatchNorm::forward(const ConstTensor& x, const Tensor& y) { return impl_ ? impl_->forward(x, y) : status(); }
+Status BatchNorm::freeze_statistics(bool frozen) {
+    if (!status().ok()) return status();
+    if (frozen && !impl_->options.track_running_stats) {
+        return Status(ErrorCode::invalid_argument,
+                      "layer: it tracks no running statistics, so there are none to freeze; expected one with "
+                      "track_running_stats");
+    }
+    impl_->frozen = frozen;
+    return Status();
+}
+
+void BatchNorm::zero_grad() {
+    if (!impl_) return;
+    std::fill(impl_->grad_gamma.begin(), impl_->grad_gamma.end(), 0.0f);
+    std::fill(impl_->grad_beta.begin(), impl_->grad_beta.end(), 0.0f);
+}
+
+std::size_t BatchNorm::saved_bytes() const {
+    const Impl& impl = Impl::of(impl_);
+    std::size_t bytes = sizeof(double) * (impl.saved_mean.size() + impl.saved_inv_std.size());
+    if (impl.mask.valid) bytes += static_cast<std::size_t>(mask_layout(impl.mask.shape).size / 8);
+    return bytes;
+}
+
+void BatchNorm::set_diagnostics(Diagnostics diagnostics) {
+    if (impl_) impl_->diagnostics = std::move(diagnostics);
+}
+
+float* BatchNorm::gamma() { return impl_ && impl_->options.affine ? impl_->state.gamma.data() : nullptr; }
+float* BatchNorm::beta() { return impl_ && impl_->options.affine ? impl_->state.beta.data() : nullptr; }
 
 Status BatchNorm::set_state(const BatchNormState& state) {
     if (!status().ok()) return status();
     if (Status s = check_state(state, impl_->state); !s.ok()) return s;
     impl_->state = state;  // of the same sizes: the vectors keep their memory
+    impl_->state_is_known = true;
     return Status();
 }
 
@@ -143,6 +192,7 @@ void BatchNorm::reset_running_stats() {
     std::fill(impl_->state.running_mean.begin(), impl_->state.running_mean.end(), 0.0f);
     std::fill(impl_->state.running_var.begin(), impl_->state.running_var.end(), 1.0f);
     impl_->state.num_batches_tracked = 0;
+    impl_->state_is_known = false;
 }
 
 Status BatchNorm::save(const std::string& path, const std::string& prefix) const {
@@ -158,7 +208,22 @@ Status BatchNorm::load(const std::string& path, const std::string& prefix) {
         return Status(ErrorCode::bad_file, sentence(path, ": ", s.message()));
     }
     impl_->state = loaded;
+    impl_->state_is_known = true;
     return Status();
+}
+
+EvalGuard::EvalGuard(const std::vector<BatchNorm*>& layers) {
+    before_.reserve(layers.size());  // so that nothing throws once a layer has changed
+    for (BatchNorm* const layer : layers) {
+        if (layer == nullptr) continue;
+        before_.emplace_back(layer, layer->is_training());
+        layer->eval();
+    }
+}
+
+EvalGuard::~EvalGuard() {
+    // Backwards: of a layer that was given twice, the first entry has the mode before.
+    for (auto entry = before_.rbegin(); entry != before_.rend(); ++entry) entry->first->train(entry->second);
 }
 
 }  // namespace fusebn

@@ -50,7 +50,7 @@ Layout counterpart(Layout layout) {
 Status check_layout(int dimensions, const ConstTensor& x) {
     if (static_cast<int>(x.dtype) < 0 || static_cast<int>(x.dtype) >= static_cast<int>(std::size(dtype_names))) {
         return refuse(ErrorCode::no_kernel, "x: its element type is number ", static_cast<int>(x.dtype),
-                      ", which no kernel has; expected f32");
+                      ", which no kernel has; expected f32, bf16 or f16");
     }
     if (!takes(dimensions, x.layout)) {
         return refuse(ErrorCode::wrong_layout, "x: its layout is ", name_of(x.layout), ", but BatchNorm", dimensions,
@@ -92,12 +92,14 @@ Status check_extents(int features, const ConstTensor& x) {
     return Status();
 }
 
-Status check_same(const ConstTensor& x, const ConstTensor& y) {
-    bool same = x.layout == y.layout && x.extents.rank() == y.extents.rank() && x.dtype == y.dtype;
-    for (int axis = 0; same && axis < x.extents.rank(); ++axis) same = x.extents[axis] == y.extents[axis];
+Status check_same(const ConstTensor& x, const Given& given) {
+    const ConstTensor& t = *given.tensor;
+    bool same = x.layout == t.layout && x.extents.rank() == t.extents.rank() && x.dtype == t.dtype;
+    for (int axis = 0; same && axis < x.extents.rank(); ++axis) same = x.extents[axis] == t.extents[axis];
     if (same) return Status();
-    return refuse(ErrorCode::shape_mismatch, "y: it is ", name_of(y.dtype), " ", name_of(y.layout), " ", y.extents,
-                  ", but x is ", name_of(x.dtype), " ", to_string(x.layout), " ", x.extents, "; they must be the same");
+    return refuse(ErrorCode::shape_mismatch, given.name, ": it is ", name_of(t.dtype), " ", name_of(t.layout), " ",
+                  t.extents, ", but x is ", name_of(x.dtype), " ", to_string(x.layout), " ", x.extents,
+                  "; they must be the same");
 }
 
 // Multiplies the axes that a view has as one: spatial for planar, batch and spatial for interleaved.
@@ -206,7 +208,7 @@ Status resolve(const char* name, const ConstTensor& t, const Shape& shape, Opera
 
     const auto address = reinterpret_cast<std::uintptr_t>(t.data);
     const auto element = static_cast<std::uint64_t>(element_bytes(t.dtype));
-    if (address % element != 0) {
+    if ((address & (element - 1)) != 0) {  // element is 2 or 4
         return refuse(ErrorCode::misaligned, name, ": its address is no multiple of ", element,
                       ", the size of an element of type ", to_string(t.dtype));
     }
@@ -222,17 +224,31 @@ Status resolve(const char* name, const ConstTensor& t, const Shape& shape, Opera
 
 }  // namespace
 
-Status check_call(int dimensions, int features, const ConstTensor& x, const ConstTensor& y, Call& call) {
-    if (x.data == nullptr) return refuse(ErrorCode::null_pointer, "x: its data is null; expected the tensor's address");
-    if (y.data == nullptr) return refuse(ErrorCode::null_pointer, "y: its data is null; expected the tensor's address");
+Status check_call(int dimensions, int features, const Given* given, int count, Call& call) {
+    for (const Given* g = given; g != given + count; ++g) {
+        if (g->tensor->data == nullptr) {
+            return refuse(ErrorCode::null_pointer, g->name, ": its data is null; expected the tensor's address");
+        }
+    }
+    const ConstTensor& x = *given[0].tensor;
     if (Status s = check_layout(dimensions, x); !s.ok()) return s;
     if (Status s = check_extents(features, x); !s.ok()) return s;
-    if (Status s = check_same(x, y); !s.ok()) return s;
+    for (const Given* g = given + 1; g != given + count; ++g) {
+        if (Status s = check_same(x, *g); !s.ok()) return s;
+    }
     call.dtype = x.dtype;
     if (Status s = collapse(x, call.shape); !s.ok()) return s;
-    if (Status s = resolve("x", x, call.shape, call.x); !s.ok()) return s;
-    if (Status s = resolve("y", y, call.shape, call.y); !s.ok()) return s;
+    for (const Given* g = given; g != given + count; ++g) {
+        Operand& operand = call[g->role];
+        operand.name = g->name;
+        if (Status s = resolve(g->name, *g->tensor, call.shape, operand); !s.ok()) return s;
+    }
     return check_overlap(call);
+}
+
+std::string extents_text(const Shape& shape) {
+    return shape.view == View::planar ? sentence("n", shape.outer, "_c", shape.channels, "_s", shape.inner)
+                                      : sentence("r", shape.outer, "_c", shape.channels);
 }
 
 }  // namespace fusebn::detail

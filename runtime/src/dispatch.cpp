@@ -7,6 +7,7 @@
 
 #include "cpu.h"
 #include "fusebn/parallel.h"
+#include "mask.h"
 #include "text.h"
 
 namespace fusebn::detail {
@@ -19,10 +20,6 @@ bool fits(std::int32_t row_extent, std::int64_t extent) { return row_extent == F
 bool fits(const fusebn_kernel& row, const Call& call) {
     return fits(row.extents[0], call.shape.outer) && fits(row.extents[1], call.shape.channels) &&
            fits(row.extents[2], call.shape.inner) && row.dtype == static_cast<std::int32_t>(call.dtype);
-}
-
-bool is_large(const Call& call) {
-    return call.x.last_element > max_small_offset || call.y.last_element > max_small_offset;
 }
 
 int free_extents(const fusebn_kernel& row) {
@@ -39,30 +36,48 @@ const fusebn_variant* best_variant(const fusebn_kernel& row, InstructionSet usab
     return best;
 }
 
-// Whether y's address and the outer strides that it steps by are multiples of what the variant's stores ask.
-bool is_aligned(const Call& call, const fusebn_variant& variant) {
-    const std::int64_t alignment = variant.y_alignment;
-    if (alignment <= 1) return true;
+// Whether an output's address and the outer strides that it steps by are multiples of what the variant's stores ask.
+bool is_aligned(const Operand& output, const Call& call, std::int64_t alignment) {
     const std::int64_t element = element_bytes(call.dtype);
-    if (reinterpret_cast<std::uintptr_t>(call.y.data) % static_cast<std::uintptr_t>(alignment) != 0) return false;
-    if (call.shape.outer > 1 && call.y.outer_stride * element % alignment != 0) return false;
+    if (reinterpret_cast<std::uintptr_t>(output.data) % static_cast<std::uintptr_t>(alignment) != 0) return false;
+    if (call.shape.outer > 1 && output.outer_stride * element % alignment != 0) return false;
     const bool steps_channels = call.shape.view == View::planar && call.shape.channels > 1;
-    return !steps_channels || call.y.channel_stride * element % alignment == 0;
+    return !steps_channels || output.channel_stride * element % alignment == 0;
+}
+
+// The name of an output that the variant's stores cannot take, or null.
+const char* unaligned_output(const Call& call, const fusebn_variant& variant) {
+    if (variant.y_alignment <= 1) return nullptr;
+    for (const Role role : output_roles) {
+        const Operand& output = call[role];
+        if (output.name != nullptr && !is_aligned(output, call, variant.y_alignment)) return output.name;
+    }
+    return nullptr;
 }
 
 bool can_be_interleaved(const Call& call) {
-    return call.shape.view == View::planar && call.shape.inner == 1 &&
-           (call.shape.channels == 1 || (call.x.channel_stride == 1 && call.y.channel_stride == 1)) &&
-           // n inside c is no interleaved view
-           (call.shape.outer == 1 ||
-            (call.x.outer_stride >= call.shape.channels && call.y.outer_stride >= call.shape.channels));
+    if (call.shape.view != View::planar || call.shape.inner != 1) return false;
+    for (const Operand& operand : call.operands) {
+        if (operand.name == nullptr) continue;
+        if (call.shape.channels > 1 && operand.channel_stride != 1) return false;
+        if (call.shape.outer > 1 && operand.outer_stride < call.shape.channels) return false;  // n inside c
+    }
+    return true;
+}
+
+template <class E, std::size_t count>
+bool is_one_of(std::int32_t number, const NamedValue<E> (&)[count]) {
+    return number >= 0 && number < static_cast<std::int32_t>(count);
 }
 
 // What is wrong with a row of a table, or null.
 const char* fault(const fusebn_kernel& row) {
     if (row.name == nullptr) return "it has no name";
-    if (row.op != FUSEBN_OP_INFERENCE && row.op != FUSEBN_OP_TRAIN_FORWARD) return "its op is unknown";
-    if (row.view != FUSEBN_VIEW_PLANAR && row.view != FUSEBN_VIEW_INTERLEAVED) return "its view is unknown";
+    if (!is_one_of(row.op, op_names)) return "its op is unknown";
+    if (!is_one_of(row.view, view_names)) return "its view is unknown";
+    if (!is_one_of(row.dtype, dtype_names)) return "its dtype is unknown";
+    if (!is_one_of(row.activation, activation_names)) return "its activation is unknown";
+    if (!is_one_of(row.residual, residual_names)) return "its residual is unknown";
     for (const std::int32_t extent : row.extents) {
         if (extent != FUSEBN_ANY && extent < 1) return "it has an extent below 1";
     }
@@ -72,12 +87,6 @@ const char* fault(const fusebn_kernel& row) {
         if (row.variants[i].schedule == nullptr) return "a variant has no schedule";
     }
     return nullptr;
-}
-
-std::string extents_text(const Call& call) {
-    const auto& [view, outer, channels, inner] = call.shape;
-    return view == View::planar ? sentence("n", outer, "_c", channels, "_s", inner)
-                                : sentence("r", outer, "_c", channels);
 }
 
 // "[32, 64, 56, 56]", as in a spec.
@@ -110,62 +119,80 @@ Status KernelIndex::build(const fusebn_kernel_table& table, int features, Activa
                           sentence("kernels: row ", i, " of ", table.library, " is not as kernel_abi.h says: ", wrong));
         }
         if (row.activation != static_cast<std::int32_t>(activation) || !fits(row.extents[1], features)) continue;
-        rows_[row.op][row.view].push_back(&row);
+        rows_[row.op][row.view][row.residual].push_back(&row);
     }
     for (auto& by_view : rows_) {
-        for (Rows& rows : by_view) {
-            // 32-bit offsets first among equals: they are the faster ones.
-            std::stable_sort(rows.begin(), rows.end(), [](const fusebn_kernel* a, const fusebn_kernel* b) {
-                const int free_a = free_extents(*a), free_b = free_extents(*b);
-                return free_a != free_b ? free_a < free_b : a->large < b->large;
-            });
+        for (auto& by_residual : by_view) {
+            for (Rows& rows : by_residual) {
+                // 32-bit offsets first among equals: they are the faster ones.
+                std::stable_sort(rows.begin(), rows.end(), [](const fusebn_kernel* a, const fusebn_kernel* b) {
+                    const int free_a = free_extents(*a), free_b = free_extents(*b);
+                    return free_a != free_b ? free_a < free_b : a->large < b->large;
+                });
+            }
         }
     }
     return Status();
 }
 
-Choice KernelIndex::find_in_view(Op op, const Call& call) const noexcept {
+KernelIndex::Reach KernelIndex::reach(Op op, Residual residual, const Call& call) const noexcept {
+    bool large = false;
+    for (const Operand& operand : call.operands) {
+        large |= operand.name != nullptr && operand.last_element > max_small_offset;
+    }
+    if (op != Op::inference && saves_mask(activation_, residual)) {
+        const MaskLayout mask = mask_layout(call.shape);
+        if (call.shape.outer > 1 && mask.outer_stride > max_small_offset) return Reach::too_far;
+        large |= mask.last > max_small_offset;
+    }
+    return large ? Reach::large : Reach::small;
+}
+
+Choice KernelIndex::find_in_view(Op op, Residual residual, const Call& call) const noexcept {
     const std::optional<InstructionSet> usable = usable_instruction_set();
-    if (!usable) return Choice();
-    const bool large = is_large(call);
-    for (const fusebn_kernel* row : rows(op, call.shape.view)) {
-        if (!fits(*row, call) || (large && row->large == 0)) continue;
+    const Reach far = reach(op, residual, call);
+    if (!usable || far == Reach::too_far) return Choice();
+    for (const fusebn_kernel* row : rows(op, call.shape.view, residual)) {
+        if (!fits(*row, call) || (far == Reach::large && row->large == 0)) continue;
         const fusebn_variant* variant = best_variant(*row, *usable);
         if (variant == nullptr) continue;
-        const bool unaligned = variant->entry_unaligned != nullptr && !is_aligned(call, *variant);
-        return Choice{row, variant, unaligned ? variant->entry_unaligned : variant->entry};
+        if (variant->entry_unaligned != nullptr) {
+            if (const char* name = unaligned_output(call, *variant)) {
+                return Choice{row, variant, variant->entry_unaligned, name};
+            }
+        }
+        return Choice{row, variant, variant->entry, nullptr};
     }
     return Choice();
 }
 
-Choice KernelIndex::find(Op op, Call& call) const noexcept {
-    const Choice choice = find_in_view(op, call);
-    if (!can_be_interleaved(call) || rows(op, View::interleaved).empty()) return choice;
+Choice KernelIndex::find(Op op, Residual residual, Call& call) const noexcept {
+    const Choice choice = find_in_view(op, residual, call);
+    if (!can_be_interleaved(call) || rows(op, View::interleaved, residual).empty()) return choice;
     if (choice.kernel != nullptr && free_extents(*choice.kernel) == 0) return choice;
-    Call interleaved = call;
-    interleaved.shape.view = View::interleaved;
-    const Choice other = find_in_view(op, interleaved);
-    if (other.kernel == nullptr) return choice;
-    call = interleaved;
-    return other;
+    call.shape.view = View::interleaved;
+    const Choice other = find_in_view(op, residual, call);
+    if (other.kernel != nullptr) return other;
+    call.shape.view = View::planar;
+    return choice;
 }
 
-Status KernelIndex::refusal(Op op, const Call& call, const ConstTensor& x) const {
-    const std::string row_name =
-        sentence("bn_", to_string(op), "_", to_string(call.dtype), "_", to_string(call.shape.view), "_",
-                 extents_text(call), "_", to_string(activation_));
+Status KernelIndex::refusal(Op op, Residual residual, const Call& call, const ConstTensor& x) const {
     const fusebn_kernel* fitting = nullptr;
-    bool too_large = is_large(call);
-    for (const fusebn_kernel* row : rows(op, call.shape.view)) {
+    const Reach far = reach(op, residual, call);
+    bool too_large = far != Reach::small;
+    for (const fusebn_kernel* row : rows(op, call.shape.view, residual)) {
         if (!fits(*row, call)) continue;
         if (fitting == nullptr) fitting = row;
-        if (row->large != 0) too_large = false;
+        if (row->large != 0 && far != Reach::too_far) too_large = false;
     }
     if (fitting != nullptr && too_large) {
         return Status(ErrorCode::too_large,
-                      sentence("x: an element of ", to_string(x.layout), " ", x.extents, " or of y is more than ",
-                               max_small_offset, " elements from the first, which is where the kernels of ",
-                               table_->library, " for it end (", fitting->name, "); split the tensor along the batch"));
+                      sentence("x: ", to_string(x.layout), " ", x.extents,
+                               ": an element of it, of another tensor of the call or of the bits kept for backward is "
+                               "more than ",
+                               max_small_offset, " from the first, which is where the kernels of ", table_->library,
+                               " for it end (", fitting->name, "); split the tensor along the batch"));
     }
     if (fitting != nullptr) {
         std::string variants;
@@ -180,17 +207,28 @@ Status KernelIndex::refusal(Op op, const Call& call, const ConstTensor& x) const
                                " (this CPU's, or what FUSEBN_CPU or set_instruction_set chose); add \"",
                                usable ? to_string(*usable) : "x86-64", "\" to targets in the library's spec"));
     }
+    // In the words of a spec, and without what a spec need not say.
+    std::string row_name = sentence("bn_", to_string(op), "_", to_string(call.dtype), "_", to_string(call.shape.view),
+                                    "_", extents_text(call.shape), "_");
+    std::string more;
+    if (residual != Residual::none) {
+        row_name += sentence(to_string(residual), "_");
+        more += sentence(", residual = \"", to_string(residual), "\"");
+    }
+    if (call.dtype != DataType::f32) more += sentence(", dtype = \"", to_string(call.dtype), "\"");
     return Status(ErrorCode::no_kernel,
-                  sentence("kernels: ", table_->library, " has neither ", row_name,
+                  sentence("kernels: ", table_->library, " has neither ", row_name, to_string(activation_),
                            " nor a generic kernel in its place; add to its spec: [[kernel]] op = \"", to_string(op),
                            "\", layout = \"", to_string(x.layout), "\", shape = ", spec_shape(x.extents),
-                           ", activation = \"", to_string(activation_), "\""));
+                           ", activation = \"", to_string(activation_), "\"", more));
 }
 
 std::string describe(const Choice& choice) {
     const fusebn_variant& variant = *choice.variant;
-    return sentence(choice.kernel->name, " ", name_of(static_cast<InstructionSet>(variant.isa)), " [", variant.schedule,
-                    choice.entry == variant.entry ? "]" : "] without streaming: y is not aligned");
+    std::string text = sentence(choice.kernel->name, " ", name_of(static_cast<InstructionSet>(variant.isa)), " [",
+                                variant.schedule, "]");
+    if (choice.unaligned != nullptr) text += sentence(" without streaming: ", choice.unaligned, " is not aligned");
+    return text;
 }
 
 }  // namespace fusebn::detail

@@ -13,29 +13,37 @@ namespace fusebn::detail {
 struct Choice {
     const fusebn_kernel* kernel = nullptr;
     const fusebn_variant* variant = nullptr;
-    fusebn_entry entry = nullptr;  // null: no choice
+    fusebn_entry entry = nullptr;     // null: no choice
+    const char* unaligned = nullptr;  // the output for which `entry` is the one without streaming
 };
 
 // The rows of a library that one layer can use, in the order of preference.
 class KernelIndex {
 public:
     // bad_library: a table of another version, or a row that is not as kernel_abi.h says. The table must stay alive.
+    // No rows but those of `activation`.
     Status build(const fusebn_kernel_table& table, int features, Activation activation);
 
     // The row with the fewest free extents that fits the call and has a variant for this CPU.
-    // A planar call with s = 1 whose channels are dense becomes interleaved where a row of that view fits and no planar
-    // row has exactly its extents; `call` is then changed to the view of the choice.
-    Choice find(Op op, Call& call) const noexcept;
+    // A planar call with s = 1 in which every tensor's channels are dense becomes interleaved where a row of that view
+    // fits and no planar row has exactly its extents; `call` is then changed to the view of the choice.
+    Choice find(Op op, Residual residual, Call& call) const noexcept;
 
     // Why find() had no choice: no_kernel, unsupported_cpu, too_large. `x` is the caller's, for the words of a spec.
-    Status refusal(Op op, const Call& call, const ConstTensor& x) const;
+    Status refusal(Op op, Residual residual, const Call& call, const ConstTensor& x) const;
 
 private:
     using Rows = std::vector<const fusebn_kernel*>;
-    const Rows& rows(Op op, View view) const { return rows_[static_cast<int>(op)][static_cast<int>(view)]; }
-    Choice find_in_view(Op op, const Call& call) const noexcept;
+    // How far a call reaches: 32-bit offsets are enough, 64-bit ones are needed, or its mask's strides fit in neither.
+    enum class Reach { small, large, too_far };
 
-    Rows rows_[2][2];  // [op][view]
+    const Rows& rows(Op op, View view, Residual residual) const {
+        return rows_[static_cast<int>(op)][static_cast<int>(view)][static_cast<int>(residual)];
+    }
+    Reach reach(Op op, Residual residual, const Call& call) const noexcept;
+    Choice find_in_view(Op op, Residual residual, const Call& call) const noexcept;
+
+    Rows rows_[std::size(op_names)][std::size(view_names)][std::size(residual_names)];
     const fusebn_kernel_table* table_ = nullptr;
     Activation activation_ = Activation::none;
 };

@@ -4,11 +4,15 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "check.h"
 #include "dispatch.h"
 #include "fusebn/batch_norm.h"
+#include "kernel_call.h"
+#include "mask.h"
+#include "scratch.h"
 
 namespace fusebn {
 
@@ -18,42 +22,107 @@ struct BatchNorm::Impl {
     BatchNormOptions options;
     Status status;
     bool training = true;
+    bool frozen = false;
     BatchNormState state;
-    std::vector<float> saved_mean, saved_inv_std;
+    std::vector<float> grad_gamma, grad_beta;
+    std::vector<double> saved_mean, saved_inv_std;
 
     detail::KernelIndex kernels;
+    float slope = 0;        // as kernels take it
+    std::int32_t ddof = 1;  // likewise
     // What stands in for gamma, beta and the running statistics where the layer has none.
     std::vector<float> ones, zeros;
-    // mean, inv_std, new_running_mean and new_running_var of a call; they become state when the kernel has succeeded.
-    std::vector<float> scratch;
-    std::atomic_flag scratch_in_use = ATOMIC_FLAG_INIT;
+    detail::Scratch scratch;
 
-    void set_up(const KernelTable& table);
-    void allocate();
+    // The training call that backward is the gradient of.
+    enum class Forward { none, plain, add, sum_first, sum_second };
+    struct Last {
+        Forward forward = Forward::none;
+        detail::Shape shape;
+        DataType dtype = DataType::f32;
+        const Impl* partner = nullptr;  // forward_sum: the other layer. Compared only
+    };
+    Last last;
+    detail::Mask mask;
 
-    Status forward(const ConstTensor& x, const Tensor& y);
-    Status train_forward(const detail::Call& call, const detail::Choice& choice);
-    Status infer(const detail::Call& call, const detail::Choice& choice) const;
-    Status infer_by_batch(const detail::Call& call, const detail::Choice& choice);
-    // Runs a train_forward kernel. `results` takes mean, inv_std, new_running_mean and new_running_var, `features`
-    // each.
-    Status normalise_by_batch(const detail::Call& call, const detail::Choice& choice, double momentum,
-                              float* results) const;
-
-    const float* gamma() const { return (options.affine ? state.gamma : ones).data(); }
-    const float* beta() const { return (options.affine ? state.beta : zeros).data(); }
+    Diagnostics diagnostics;
+    bool state_is_known = false;  // by a training batch, set_state or load
+    struct Drift {
+        std::size_t channel = 0;
+        double far = 0;  // as Diagnostics::max_drift_sigmas counts
+        double running_mean = 0, running_sigma = 0, mean = 0, sigma = 0;
+    };
+    Drift drift;                                        // of the last training batch
+    std::atomic_flag reported_eval = ATOMIC_FLAG_INIT;  // Diagnostic::Kind::eval_before_training
 
     // A layer that was moved from answers every call with a status too.
     static const Impl& of(const std::unique_ptr<Impl>& impl);
+
+    // --- batch_norm.cpp
+    void set_up(const KernelTable& table);
+    void allocate();
+
+    // Whether the layer's mode now stands for the batch's statistics, and not the running ones.
+    bool by_batch() const { return !options.track_running_stats || (training && !frozen); }
+    const float* gamma() const { return (options.affine ? state.gamma : ones).data(); }
+    const float* beta() const { return (options.affine ? state.beta : zeros).data(); }
+    const float* running_mean() const { return (options.track_running_stats ? state.running_mean : zeros).data(); }
+    const float* running_var() const { return (options.track_running_stats ? state.running_var : ones).data(); }
+
+    // --- sum.cpp, of forward_sum and backward_sum
+    // invalid_argument: `other` is no second branch for this layer.
+    Status check_other(const Impl& other) const;
+
+    // --- forward.cpp
+    // `addend` is what `residual` says: none, the tensor that is added, or the input of `other`.
+    Status forward(Residual residual, const ConstTensor& x, const ConstTensor* addend, Impl* other, const Tensor& y);
+    struct ForwardRun {
+        Residual residual;
+        Impl* other;
+        const detail::Call& call;
+        const detail::Choice& choice;
+    };
+    Status forward_by_running(const ForwardRun& run);
+    Status forward_by_batch(const ForwardRun& run);
+    double next_momentum() const;
+    void keep_results(const detail::Scratch& results);
+    // Of the bits that `mask` now holds.
+    void describe_mask(const ForwardRun& run, bool by_batch_statistics);
+    // Parts of a kernel's arguments, in their order.
+    void add_running(detail::KernelCall& kernel, detail::Role x) const;
+    void add_training(detail::KernelCall& kernel, detail::Role x, const double* momentum) const;
+    void add_results(detail::KernelCall& kernel, detail::Scratch& results) const;
+
+    // --- backward.cpp
+    struct BackwardArguments {
+        Residual residual;
+        const ConstTensor& x;
+        const ConstTensor& dy;
+        const ConstTensor* addend;  // forward_sum's x_other
+        Impl* other;
+        const std::optional<Tensor>& dx;
+        const std::optional<Tensor>& daddend;
+        const BackwardOptions& options;
+    };
+    Status backward(const BackwardArguments& arguments);
+    Status check_forward(const BackwardArguments& arguments, const detail::Call& call) const;
+    bool wants_gradients(const BackwardOptions& backward_options) const;
+    // mean and inv_std as backward takes them: the saved ones, or the running ones as constants in `scratch`.
+    void add_statistics(detail::KernelCall& kernel, const std::int32_t* batch_statistics);
+    void keep_gradients(const BackwardOptions& backward_options);
+
+    // --- diagnostics.cpp
+    // After a forward call that succeeded.
+    void diagnose(const BatchNorm& layer);
+    void diagnose_evaluation(const BatchNorm& layer);
+    void measure_drift(const detail::Scratch& results);  // before they become the layer's
+    void diagnose_drift(const BatchNorm& layer) const;
 };
 
 namespace detail {
 
 // invalid_argument: what BatchNorm::set_state refuses. `own`: what the layer has.
 Status check_state(const BatchNormState& state, const BatchNormState& own);
-
-// See BatchNorm::last_kernel.
-std::string last_kernel_of_this_thread();
 
 }  // namespace detail
 }  // namespace fusebn

@@ -1,7 +1,8 @@
-// Whether x and y share memory. A kernel may read an element of x after it wrote another one of y, so they must be
-// the same tensor, or have no element in common.
+// Whether tensors share memory. A kernel may read an element of an input after it wrote another one of an output, so
+// the two must be the same tensor, or have no element in common. Two outputs must have none in common.
 #include <algorithm>
 #include <cstdint>
+#include <string>
 
 #include "check.h"
 #include "text.h"
@@ -15,45 +16,74 @@ bool interlock(std::uint64_t distance, std::int64_t period, std::int64_t run) {
     return offset >= run && offset <= period - run;
 }
 
-}  // namespace
+enum class Shared { nothing, everything, perhaps_something };
 
-Status check_overlap(const Call& call) {
-    const auto [view, outer, channels, inner] = call.shape;
-    const Operand &x = call.x, &y = call.y;
-    const std::int64_t element = element_bytes(call.dtype);
-    const auto x_begin = reinterpret_cast<std::uintptr_t>(x.data);
-    const auto y_begin = reinterpret_cast<std::uintptr_t>(y.data);
-    const std::uintptr_t x_end = x_begin + static_cast<std::uintptr_t>((x.last_element + 1) * element);
-    const std::uintptr_t y_end = y_begin + static_cast<std::uintptr_t>((y.last_element + 1) * element);
-    if (x_end <= y_begin || y_end <= x_begin) return Status();
+// `a` and `b` are of one shape.
+Shared shared_memory(const Shape& shape, std::int64_t element, const Operand& a, const Operand& b) {
+    const auto [view, outer, channels, inner] = shape;
+    const auto a_begin = reinterpret_cast<std::uintptr_t>(a.data);
+    const auto b_begin = reinterpret_cast<std::uintptr_t>(b.data);
+    const std::uintptr_t a_end = a_begin + static_cast<std::uintptr_t>((a.last_element + 1) * element);
+    const std::uintptr_t b_end = b_begin + static_cast<std::uintptr_t>((b.last_element + 1) * element);
+    if (a_end <= b_begin || b_end <= a_begin) return Shared::nothing;
 
-    const bool same_strides = x.outer_stride == y.outer_stride && x.channel_stride == y.channel_stride;
-    if (x_begin == y_begin && same_strides) return Status();
+    const bool same_strides = a.outer_stride == b.outer_stride && a.channel_stride == b.channel_stride;
+    if (a_begin == b_begin && same_strides) return Shared::everything;
 
     // Slices of one buffer, such as y = buf[:, :64] and x = buf[:, 64:], interlock modulo the stride that they share.
-    const std::uint64_t distance = x_begin < y_begin ? y_begin - x_begin : x_begin - y_begin;
+    const std::uint64_t distance = a_begin < b_begin ? b_begin - a_begin : a_begin - b_begin;
     const std::int64_t row = view == View::planar ? inner : channels;
     const bool two_axes = view == View::planar && channels > 1 && outer > 1;
     if (!two_axes) {
         const bool by_channels = view == View::planar && channels > 1;
-        const std::int64_t stride = by_channels ? x.channel_stride : x.outer_stride;
-        const bool shared = stride == (by_channels ? y.channel_stride : y.outer_stride);
+        const std::int64_t stride = by_channels ? a.channel_stride : a.outer_stride;
+        const bool shared = stride == (by_channels ? b.channel_stride : b.outer_stride);
         if (shared && (by_channels || outer > 1) && interlock(distance, stride * element, row * element))
-            return Status();
+            return Shared::nothing;
     } else if (same_strides) {
-        const bool outer_is_larger = x.outer_stride >= x.channel_stride;
-        const std::int64_t large = outer_is_larger ? x.outer_stride : x.channel_stride;
-        const std::int64_t small = outer_is_larger ? x.channel_stride : x.outer_stride;
+        const bool outer_is_larger = a.outer_stride >= a.channel_stride;
+        const std::int64_t large = outer_is_larger ? a.outer_stride : a.channel_stride;
+        const std::int64_t small = outer_is_larger ? a.channel_stride : a.outer_stride;
         const std::int64_t small_extent = outer_is_larger ? channels : outer;
-        if (interlock(distance, large * element, ((small_extent - 1) * small + row) * element)) return Status();
-        if (large % small == 0 && interlock(distance, small * element, row * element)) return Status();
+        if (interlock(distance, large * element, ((small_extent - 1) * small + row) * element)) return Shared::nothing;
+        if (large % small == 0 && interlock(distance, small * element, row * element)) return Shared::nothing;
     }
-    // Some that never meet are refused too: with other strides than x's, that is more than a few divisions would tell.
-    return Status(ErrorCode::overlap,
-                  sentence("y: it begins ", distance, " bytes ", y_begin < x_begin ? "before" : "after",
-                           " x, in the same range of memory, and may share memory with x; expected the same address "
-                           "and strides as x (in place), a place outside x's range, or x's strides and a start from "
-                           "which no element is one of x's"));
+    // Some that never meet are refused too: with other strides than the other's, that is more than a few divisions
+    // would tell.
+    return Shared::perhaps_something;
+}
+
+// "it begins 144 bytes after x, in the same range of memory"
+std::string where(const Operand& tensor, const Operand& other) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(tensor.data);
+    const auto other_begin = reinterpret_cast<std::uintptr_t>(other.data);
+    const bool before = begin < other_begin;
+    return sentence("it begins ", before ? other_begin - begin : begin - other_begin, " bytes ",
+                    before ? "before " : "after ", other.name, ", in the same range of memory");
+}
+
+}  // namespace
+
+Status check_overlap(const Call& call) {
+    const std::int64_t element = element_bytes(call.dtype);
+    for (const Role output : output_roles) {
+        const Operand& y = call[output];
+        if (y.name == nullptr) continue;
+        for (const Role input : input_roles) {
+            const Operand& x = call[input];
+            if (x.name == nullptr || shared_memory(call.shape, element, x, y) != Shared::perhaps_something) continue;
+            return Status(ErrorCode::overlap,
+                          sentence(y.name, ": ", where(y, x), ", and may share memory with ", x.name,
+                                   "; expected the same address and strides as ", x.name,
+                                   " (in place), a place outside ", x.name, "'s range, or ", x.name,
+                                   "'s strides and a start from which no element is one of ", x.name, "'s"));
+        }
+    }
+    const Operand &first = call[Role::out], &second = call[Role::addend_out];
+    if (first.name == nullptr || second.name == nullptr) return Status();
+    if (shared_memory(call.shape, element, first, second) == Shared::nothing) return Status();
+    return Status(ErrorCode::overlap, sentence(second.name, ": ", where(second, first), ", and may share memory with ",
+                                               first.name, "; both are written, so expected a tensor of its own"));
 }
 
 }  // namespace fusebn::detail

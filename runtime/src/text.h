@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <charconv>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -15,6 +16,10 @@ inline void append(std::string& out, std::string_view text) { out += text; }
 template <class Integer, class = std::enable_if_t<std::is_integral_v<Integer>>>
 void append(std::string& out, Integer value) {
     out += std::to_string(value);
+}
+inline void append(std::string& out, double value) {
+    char text[32];
+    out.append(text, std::to_chars(text, text + sizeof(text), value, std::chars_format::general, 6).ptr);
 }
 inline void append(std::string& out, const Extents& extents) {
     out += '{';

@@ -1,115 +1,75 @@
-"""The importer: two real models, and a tiny model for every branch.
+"""The importer: two real models, the shapes, the types, the refusals, the output. What is fused: test_fusion.py.
 
-Run as `python3 -m unittest` here, with a Python that has onnx. What is run is the script itself, or the command in
-FUSEBN_IMPORT (then it is `fusebn import` that is tested).
+Run as `python3 -m unittest` here, with a Python that has onnx (import_case.py says what is run).
 """
 
 import contextlib
 import io
 import os
 import random
-import shlex
-import subprocess
-import sys
-import tempfile
 import tomllib
 import unittest
 
-import onnx
 from onnx import TensorProto, helper
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-MODELS = os.path.join(ROOT, "examples", "models")
-SCRIPT = os.path.join(ROOT, "compiler", "import_onnx.py")
-
-
-def run(*args):
-    command = shlex.split(os.environ.get("FUSEBN_IMPORT", "")) or [sys.executable, SCRIPT]
-    return subprocess.run([*command, *map(str, args)], capture_output=True, text=True, timeout=120)
-
-
-def batch_norm(x="x", y="y", name="bn", **attributes):
-    return helper.make_node("BatchNormalization", [x, "gamma", "beta", "mean", "var"], [y], name=name, **attributes)
-
-
-class ImportTest(unittest.TestCase):
-    def setUp(self):
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.directory = directory.name
-        self.spec = os.path.join(self.directory, "spec.toml")
-
-    def model(self, nodes, x=("N", 8, 6, 5), outputs=("y",), channels=8, dtype=TensorProto.FLOAT, opset=17):
-        """A model of one input x; gamma, beta, mean and var have `channels` elements."""
-        constants = [
-            helper.make_tensor(name, TensorProto.FLOAT, [channels], [1.0] * channels)
-            for name in ("gamma", "beta", "mean", "var")
-        ]
-        graph = helper.make_graph(
-            nodes,
-            "tiny",
-            [helper.make_tensor_value_info("x", dtype, x)],
-            [helper.make_tensor_value_info(name, dtype, None) for name in outputs],
-            initializer=constants,
-        )
-        path = os.path.join(self.directory, "tiny.onnx")
-        opsets = [helper.make_opsetid("", opset), helper.make_opsetid("some.where", 1)]
-        onnx.save(helper.make_model(graph, opset_imports=opsets), path)
-        return path
-
-    def imported(self, path, *args, batch=4):
-        """(the spec as tomllib reads it, what was printed) of an import that must succeed."""
-        result = run(path, "--batch", batch, "-o", self.spec, *args)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertEqual(result.stderr, "")
-        with open(self.spec, "rb") as file:
-            return tomllib.load(file), result.stdout
-
-    def refused(self, *args, status=1):
-        """What is said of an import that must fail, which writes nothing."""
-        result = run(*args)
-        self.assertEqual(result.returncode, status, result.stdout + result.stderr)
-        self.assertNotIn("Traceback", result.stderr)
-        self.assertEqual(result.stdout, "")
-        self.assertFalse(os.path.exists(self.spec))
-        return result.stderr
-
-    def one(self, path, *args, **keywords):
-        spec, _ = self.imported(path, *args, **keywords)
-        self.assertEqual(len(spec["kernel"]), 1)
-        return spec["kernel"][0]
+from import_case import MODELS, ImportTest, batch_norm, import_onnx, node, run
 
 
 class RealModels(ImportTest):
-    def test_resnet50_has_53_batch_norms_in_12_kernels(self):
+    def test_resnet50_has_53_batch_norms_in_16_kernels(self):
+        ops = ["inference", "train_forward", "backward"]
         spec, printed = self.imported(
-            os.path.join(MODELS, "resnet50.onnx"), "--ops", "inference,train_forward", "--name", "resnet50_bn", batch=32
+            os.path.join(MODELS, "resnet50.onnx"), "--ops", ",".join(ops), "--name", "resnet50_bn", batch=32
         )
         self.assertEqual(spec["name"], "resnet50_bn")
-        self.assertEqual(spec["defaults"], {"op": ["inference", "train_forward"], "dtype": "f32"})
-        self.assertEqual(len(spec["kernel"]), 12)
-        self.assertEqual(spec["kernel"][0], {"layout": "NCHW", "shape": [32, 64, 112, 112], "activation": "relu"})
-        relus = [kernel for kernel in spec["kernel"] if kernel["activation"] == "relu"]
-        self.assertEqual(len(relus), 8)
-        self.assertIn("53 batch norms, 12 distinct (shape, what follows); 12 kernel rows", printed)
-        self.assertIn("33 x Relu follows: fused\n", printed)
-        self.assertIn("20 x Add follows: emitted unfused (activation none)\n", printed)
+        self.assertEqual(spec["defaults"], {"op": ops, "dtype": "f32"})
+        kernels = spec["kernel"]
+        self.assertEqual(kernels[0], {"layout": "NCHW", "shape": [32, 64, 112, 112], "activation": "relu"})
+        self.assertEqual({kernel["activation"] for kernel in kernels}, {"relu"})
+        # The last batch norm of each of the 16 blocks adds; that of the 4 with a downsample branch adds its batch norm.
+        ends = [[32, 256, 56, 56], [32, 512, 28, 28], [32, 1024, 14, 14], [32, 2048, 7, 7]]
+        for residual in ("batch_norm", "add"):
+            self.assertEqual([kernel["shape"] for kernel in kernels if kernel.get("residual") == residual], ends)
+        self.assertEqual(len(kernels), 16)
+        self.assertIn(
+            "53 batch norms, 16 distinct (shape, what follows); 16 kernel rows, each for inference, train_forward and "
+            "backward\n", printed,
+        )
+        self.assertIn("  33 x Relu follows: fused\n", printed)
+        self.assertIn("  12 x Add then Relu follows: fused (residual add)\n", printed)
+        self.assertIn(
+            "  4 x two batch norms meet, Add then Relu follows: fused into one kernel (residual batch_norm)\n", printed
+        )
+        self.assertNotIn("unfused", printed)
+        self.assertNotIn("bias", printed)
 
-    def test_mobilenet_v2_has_52_batch_norms_and_says_that_clip_is_not_fused(self):
+    def test_resnet50_without_residuals_has_its_20_adds_apart(self):
+        spec, printed = self.imported(os.path.join(MODELS, "resnet50.onnx"), "--no-residual")
+        self.assertEqual(len(spec["kernel"]), 12)
+        self.assertFalse([kernel for kernel in spec["kernel"] if "residual" in kernel])
+        self.assertIn("  20 x Add follows: emitted unfused (activation none)\n", printed)
+
+    def test_mobilenet_v2_has_52_batch_norms_in_24_kernels(self):
         spec, printed = self.imported(os.path.join(MODELS, "mobilenet_v2.onnx"), batch=1)
-        # 24 by what follows, but no two kernels differ in what they cannot fuse.
-        self.assertEqual(len(spec["kernel"]), 19)
-        self.assertEqual({kernel["activation"] for kernel in spec["kernel"]}, {"none"})
-        self.assertIn("52 batch norms, 24 distinct (shape, what follows); 19 kernel rows", printed)
-        self.assertIn("35 x Clip(0..6) after the batch norm is not fused yet: emitted unfused", printed)
+        self.assertEqual(len(spec["kernel"]), 24)
+        self.assertEqual({kernel["activation"] for kernel in spec["kernel"]}, {"none", "relu6"})
+        self.assertIn("52 batch norms, 24 distinct (shape, what follows); 24 kernel rows", printed)
+        self.assertIn("  35 x Clip(0..6) follows: fused\n", printed)
+        self.assertIn("  10 x Add follows: fused (residual add)\n", printed)
+        self.assertIn("  2 x Conv follows: emitted unfused (activation none)\n", printed)
+        # The first of each row of blocks is the residual of the second: its own result must be there.
+        self.assertIn("  5 x Add follows, but others read the batch norm's result too: emitted unfused", printed)
 
     def test_the_spec_says_where_it_comes_from_and_which_nodes_a_kernel_serves(self):
         self.imported(os.path.join(MODELS, "resnet50.onnx"))
-        with open(self.spec, encoding="utf-8") as file:
-            text = file.read()
+        text = self.text()
         self.assertTrue(text.startswith("# The batch norms of resnet50.onnx, batch 4."))
         self.assertIn("resnet50.onnx --batch 4", text)
         self.assertIn("# 1 x: /bn1/BatchNormalization\n", text)
+        self.assertIn(
+            "# 1 x: /layer1/layer1.0/bn3/BatchNormalization + /layer1/layer1.0/downsample/downsample.1/"
+            "BatchNormalization\n# followed by Add then Relu\n", text,
+        )
         self.assertIn("# eps 1e-05; ONNX momentum 0.9\n", text)
 
 
@@ -163,60 +123,48 @@ class Shapes(ImportTest):
     def test_equal_layers_are_one_kernel(self):
         path = self.model([batch_norm(y="a", name="first"), batch_norm(x="a", name="second")])
         self.assertEqual(self.one(path)["shape"], [4, 8, 6, 5])
-        with open(self.spec, encoding="utf-8") as file:
-            self.assertIn("# 2 x: first, second\n", file.read())
+        self.assertIn("# 2 x: first, second\n", self.text())
 
 
-class WhatFollows(ImportTest):
-    def test_a_relu_that_alone_reads_the_result_is_fused(self):
-        path = self.model([batch_norm(y="b"), helper.make_node("Relu", ["b"], ["y"])])
-        self.assertEqual(self.one(path)["activation"], "relu")
+class Types(ImportTest):
+    def test_the_models_own_type_is_taken(self):
+        for dtype, name in ((TensorProto.FLOAT, "f32"), (TensorProto.FLOAT16, "f16"), (TensorProto.BFLOAT16, "bf16")):
+            spec, _ = self.imported(self.model([batch_norm()], dtype=dtype))
+            self.assertEqual(spec["defaults"]["dtype"], name)
+            self.assertNotIn("dtype", spec["kernel"][0])
 
-    def test_a_relu_beside_another_reader_is_not_fused(self):
-        nodes = [batch_norm(y="b"), helper.make_node("Relu", ["b"], ["r"]), helper.make_node("Add", ["b", "r"], ["y"])]
-        spec, printed = self.imported(self.model(nodes))
-        self.assertEqual(spec["kernel"][0]["activation"], "none")
-        self.assertIn("1 x Relu follows, but others read the batch norm's result too: emitted unfused", printed)
+    def test_types_that_are_mixed_are_said_row_by_row(self):
+        nodes = [
+            batch_norm(y="a", name="first"),
+            node("Relu", "a", "b"),
+            batch_norm(x="b", y="y"),
+            node("Cast", "x", "f", to=TensorProto.FLOAT),
+            batch_norm(x="f", y="z"),
+        ]
+        spec, printed = self.imported(self.model(nodes, outputs=("y", "z"), dtype=TensorProto.FLOAT16))
+        self.assertEqual(spec["defaults"]["dtype"], "f16")
+        self.assertEqual([kernel.get("dtype") for kernel in spec["kernel"]], [None, None, "f32"])
+        self.assertIn("[4, 8, 6, 5]  f32 ", printed)
 
-    def test_two_relus_of_one_result_are_not_fused(self):
-        nodes = [batch_norm(y="b"), helper.make_node("Relu", ["b"], ["y"]), helper.make_node("Relu", ["b"], ["z"])]
-        self.assertEqual(self.one(self.model(nodes, outputs=("y", "z")))["activation"], "none")
+    def test_a_given_type_takes_its_place(self):
+        for dtype in (TensorProto.FLOAT, TensorProto.FLOAT16):
+            spec, _ = self.imported(self.model([batch_norm()], dtype=dtype), "--dtype", "bf16")
+            self.assertEqual(spec["defaults"]["dtype"], "bf16")
 
-    def test_a_result_that_is_an_output_of_the_model_is_not_fused(self):
-        nodes = [batch_norm(y="b"), helper.make_node("Relu", ["b"], ["y"])]
-        spec, printed = self.imported(self.model(nodes, outputs=("y", "b")))
-        self.assertEqual(spec["kernel"][0]["activation"], "none")
-        self.assertIn("Relu follows, but the batch norm's result is also an output of the model", printed)
-
-    def test_a_reader_inside_the_body_of_an_if_counts(self):
-        def body(name):
-            result = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-            return helper.make_graph([helper.make_node("Neg", ["b"], [name])], name + "_body", [], [result])
-
-        condition = helper.make_node(
-            "Constant", [], ["c"], value=helper.make_tensor("c", TensorProto.BOOL, [], [True])
-        )
-        branch = helper.make_node("If", ["c"], ["z"], then_branch=body("t"), else_branch=body("e"))
-        nodes = [batch_norm(y="b"), helper.make_node("Relu", ["b"], ["y"]), condition, branch]
-        self.assertEqual(self.one(self.model(nodes, outputs=("y", "z")))["activation"], "none")
-
-    def test_the_same_shape_with_and_without_a_relu_is_two_kernels(self):
-        nodes = [batch_norm(y="b"), helper.make_node("Relu", ["b"], ["r"]), batch_norm(x="r", name="last")]
-        spec, _ = self.imported(self.model(nodes))
-        self.assertEqual([kernel["activation"] for kernel in spec["kernel"]], ["relu", "none"])
+    def test_a_type_without_kernels_is_skipped_with_a_reason_whatever_type_is_given(self):
+        nodes = [batch_norm(), node("Cast", "x", "f", to=TensorProto.FLOAT), batch_norm(x="f", y="z")]
+        path = self.model(nodes, outputs=("y", "z"), dtype=TensorProto.DOUBLE)
+        for args in ((), ("--dtype", "bf16")):
+            spec, printed = self.imported(path, *args)
+            self.assertEqual(len(spec["kernel"]), 1)
+            self.assertIn("1 x batch norm skipped: there are no kernels for double", printed)
 
 
 class Skipped(ImportTest):
-    def test_half_precision_is_skipped_with_a_reason(self):
-        nodes = [batch_norm(), helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT), batch_norm(x="f", y="z")]
-        spec, printed = self.imported(self.model(nodes, dtype=TensorProto.FLOAT16))
-        self.assertEqual(len(spec["kernel"]), 1)
-        self.assertIn("1 x batch norm skipped: float16 is not supported yet (only float is)", printed)
-
     def test_a_model_of_which_nothing_is_left_is_refused(self):
         said = self.refused(self.model([batch_norm()], dtype=TensorProto.DOUBLE), "--batch", 4, "-o", self.spec)
         self.assertIn("no kernel is left to write", said)
-        self.assertIn("double is not supported yet", said)
+        self.assertIn("there are no kernels for double (float, float16, bfloat16 have some)", said)
 
     def test_more_extents_than_any_layout_has_are_skipped(self):
         said = self.refused(self.model([batch_norm()], x=("N", 8, 2, 2, 2, 2)), "--batch", 4, "-o", self.spec)
@@ -228,8 +176,14 @@ class Skipped(ImportTest):
 
     def test_one_value_per_channel_gets_no_training_kernel(self):
         path = self.model([batch_norm()], x=("N", 8))
-        kernel = self.one(path, "--ops", "inference,train_forward", batch=1)
-        self.assertEqual(kernel["op"], ["inference"])
+        spec, printed = self.imported(path, "--ops", "train_forward,inference,backward", batch=1)
+        self.assertEqual(spec["kernel"][0]["op"], ["inference"])
+        for op in ("train_forward", "backward"):
+            self.assertIn(f"1 x batch norm of [1, 8]: one value per channel has no variance: no {op}\n", printed)
+        os.unlink(self.spec)
+        self.assertIn(
+            "no kernel is left to write", self.refused(path, "--batch", 1, "--ops", "backward", "-o", self.spec)
+        )
 
     def test_training_mode_is_noted(self):
         node = helper.make_node(
@@ -237,8 +191,7 @@ class Skipped(ImportTest):
         )
         _, printed = self.imported(self.model([node]))
         self.assertIn("1 x training_mode = 1", printed)
-        with open(self.spec, encoding="utf-8") as file:
-            self.assertIn("# eps 1e-05; ONNX momentum 0.75; 1 with training_mode = 1\n", file.read())
+        self.assertIn("# eps 1e-05; ONNX momentum 0.75; 1 with training_mode = 1\n", self.text())
 
 
 class Refusals(ImportTest):
@@ -266,7 +219,8 @@ class Refusals(ImportTest):
         path = self.model([batch_norm()])
         for args, words in (
             (["--batch", "0"], "allowed: 1 to 1073741824, or any"),
-            (["--batch", "4", "--ops", "backward"], "allowed: inference, train_forward"),
+            (["--batch", "4", "--ops", "backwards"], "allowed: inference, train_forward, backward"),
+            (["--batch", "4", "--dtype", "f64"], "bf16"),
             (["--batch", "4", "--targets", "avx9"], "allowed: x86-64, x86-64-avx2, x86-64-avx512, host"),
             (["--batch", "4", "--name", "my-net"], "allowed: a C identifier"),
             (["--batch", "4", "--layout", "NCL"], "NCHW"),
@@ -284,15 +238,24 @@ class Refusals(ImportTest):
 class BrokenModels(ImportTest):
     def test_every_broken_model_is_imported_or_answered_with_a_sentence(self):
         """A seeded stand-in for a fuzzer, in this process: a Python a model would take minutes."""
-        nodes = [batch_norm(y="b"), helper.make_node("Clip", ["b"], ["y"], min=0.0, max=6.0)]
-        path = self.model(nodes, opset=9)
+        # The kinds of node that are looked at: v * Clip(v + 3, 0, 6) / 6 of two batch norms, the first after a Conv.
+        nodes = [
+            node("Conv", "x w w0", "c"),
+            batch_norm(x="c", y="b1", name="1"),
+            batch_norm(y="b2", name="2"),
+            node("Add", "b1 b2", "v"),
+            node("Add", "v three", "a"),
+            node("Clip", "a", "r", min=0.0, max=6.0),
+            node("Mul", "v r", "m"),
+            node("Div", "m six", "y"),
+            batch_norm(x="y", y="b3", name="3"),
+            node("LeakyRelu", "b3", "z"),
+        ]
+        constants = {"w": (8, 8, 1, 1), "w0": (8,), "three": 3.0, "six": 6.0}
+        path = self.model(nodes, outputs=("z",), opset=9, constants=constants)
         with open(path, "rb") as file:
             good = file.read()
         generator = random.Random(20150211)
-        sys.path.insert(0, os.path.dirname(SCRIPT))
-        self.addCleanup(sys.path.remove, os.path.dirname(SCRIPT))
-        import import_onnx
-
         imported = 0
         for _ in range(2000):
             broken = bytearray(good)
@@ -318,6 +281,12 @@ class Output(ImportTest):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(tomllib.loads(result.stdout)["kernel"][0]["shape"], [4, 8, 6, 5])
         self.assertIn("1 batch norm, ", result.stderr)
+
+    def test_the_command_writes_the_spec_and_prints_the_table(self):
+        result = run(self.model([batch_norm()]), "--batch", 4, "-o", self.spec)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertIn("1 distinct (shape, what follows); 1 kernel row, each for inference\n", result.stdout)
+        self.assertIn("[4, 8, 6, 5]", self.text())
 
     def test_targets_and_name_are_written_when_given_only(self):
         path = self.model([batch_norm()])

@@ -201,7 +201,7 @@ TEST_F(Forward, RefusesOneValuePerChannel) {
     BatchNormOptions options;
     options.track_running_stats = false;
     BatchNorm1d untracked(4, library_.table(), options);
-    expect(untracked, code, x(Layout::NC, {1, 4}), y(Layout::NC, {1, 4}));
+    expect(untracked, code, x(Layout::NC, {1, 4}), y(Layout::NC, {1, 4}), "a layer that tracks running statistics");
 }
 
 TEST_F(Forward, RefusesATableOfAnotherVersion) {
@@ -222,7 +222,15 @@ TEST_F(Forward, RefusesATableWithABrokenRow) {
     };
     expect_broken([](fusebn_kernel& row) { row.name = nullptr; });
     expect_broken([](fusebn_kernel& row) { row.op = 7; });
+    expect_broken([](fusebn_kernel& row) { row.op = -1; });
     expect_broken([](fusebn_kernel& row) { row.view = -1; });
+    expect_broken([](fusebn_kernel& row) { row.view = 2; });
+    expect_broken([](fusebn_kernel& row) { row.dtype = 3; });
+    expect_broken([](fusebn_kernel& row) { row.dtype = -1; });
+    expect_broken([](fusebn_kernel& row) { row.activation = 6; });
+    expect_broken([](fusebn_kernel& row) { row.activation = -1; });
+    expect_broken([](fusebn_kernel& row) { row.residual = 3; });
+    expect_broken([](fusebn_kernel& row) { row.residual = -1; });
     expect_broken([](fusebn_kernel& row) { row.extents[0] = 0; });
     expect_broken([](fusebn_kernel& row) { row.variant_count = 0; });
     expect_broken([](fusebn_kernel& row) { row.variants = nullptr; });
@@ -241,8 +249,8 @@ TEST_F(Forward, TakesStridesOfAxesOfExtentOneAsTheyCome) {
     }
     EXPECT_TRUE(two_.forward(x(Layout::NHWC, {2, 1, 3, 4}, {12, -5, 4, 1}), y(Layout::NHWC, {2, 1, 3, 4})).ok());
     EXPECT_TRUE(two_.forward(x(Layout::NCHW, {2, 4, 1, 3}, {12, 3, huge, 1}), y(Layout::NCHW, {2, 4, 1, 3})).ok());
-    EXPECT_EQ(fake_run.extents, (std::vector<std::int32_t>{3, 4, 2}));
-    EXPECT_EQ(fake_run.strides, (std::vector<std::int32_t>{1, 3, 12}));
+    EXPECT_EQ(fake_run["y"].extents(), (std::vector<std::int32_t>{3, 4, 2}));
+    EXPECT_EQ(fake_run["y"].strides(), (std::vector<std::int32_t>{1, 3, 12}));
 }
 
 }  // namespace

@@ -174,8 +174,8 @@ TEST_F(Dispatch, MakesOneSpatialElementInterleavedWhereTheLibraryHasThatView) {
     BatchNorm2d layer(4, both.table());
     layer.eval();
     EXPECT_NE(kernel(layer, Layout::NCHW, {2, 4, 1, 1}).find("interleaved_rany"), std::string::npos);
-    EXPECT_EQ(fake_run.extents, (std::vector<std::int32_t>{4, 2}));
-    EXPECT_EQ(fake_run.strides, (std::vector<std::int32_t>{1, 4}));
+    EXPECT_EQ(fake_run["y"].extents(), (std::vector<std::int32_t>{4, 2}));
+    EXPECT_EQ(fake_run["y"].strides(), (std::vector<std::int32_t>{1, 4}));
     EXPECT_NE(kernel(layer, Layout::NCHW, {3, 4, 1, 1}).find("planar_n3_c4_s1"), std::string::npos) << "its own kernel";
     ASSERT_TRUE(run(layer, Layout::NCHW, {2, 4, 1, 1}, 0, {8, 2, 1, 1}).ok());
     EXPECT_NE(BatchNorm::last_kernel().find("planar_nany"), std::string::npos) << "the channels are not dense";
@@ -207,11 +207,12 @@ TEST_F(Dispatch, UsesLargeRowsOnlyBeyondThirtyTwoBits) {
                       {n_stride, 1000, 1});
         ConstTensor y(reinterpret_cast<const void*>(1ll << 40), DataType::f32, Layout::NCL, {n, 64, 1000});
         detail::Call call;
-        const Status s = detail::check_call(1, 64, x, y, call);
+        const detail::Given given[] = {{detail::Role::x, "x", &x}, {detail::Role::out, "y", &y}};
+        const Status s = detail::check_call(1, 64, given, 2, call);
         EXPECT_TRUE(s.ok()) << s.message();
-        const detail::Choice choice = index.find(op, call);
+        const detail::Choice choice = index.find(op, Residual::none, call);
         if (choice.kernel != nullptr) return choice.kernel->name;
-        const Status refusal = index.refusal(op, call, x);
+        const Status refusal = index.refusal(op, Residual::none, call, x);
         EXPECT_EQ(refusal.code(), ErrorCode::too_large);
         return refusal.message();
     };
@@ -222,6 +223,83 @@ TEST_F(Dispatch, UsesLargeRowsOnlyBeyondThirtyTwoBits) {
     EXPECT_EQ(name(Op::inference, 40000, 64000), large);
     EXPECT_EQ(name(Op::inference, 2, 2147483647), large) << "x's strides alone";
     EXPECT_NE(name(Op::train_forward, 40000, 64000).find("split the tensor along the batch"), std::string::npos);
+}
+
+// The bits of a mask are counted as elements are, and their rows are rounded up.
+TEST_F(Dispatch, CountsTheBitsOfAMask) {
+    const auto kernel_for = [](Op op, Residual residual, const Extents& extents, const Extents& strides = {}) {
+        FakeLibrary library;
+        const FakeRow row{op, View::planar, Activation::relu, residual};
+        FakeRow large = row;
+        large.large = true;
+        library.add(row, {any, any, any}).add(large, {any, any, any});
+        detail::KernelIndex index;
+        const auto channels = static_cast<int>(extents[1]);
+        EXPECT_TRUE(index.build(library.table(), channels, Activation::relu).ok());
+        detail::Call call;
+        ConstTensor t[3];
+        for (int i = 0; i < 3; ++i) {
+            t[i] = ConstTensor(reinterpret_cast<const void*>((i + 1ll) << 44), DataType::f32, Layout::NCL, extents,
+                               strides);
+        }
+        const detail::Role addend = op == Op::backward ? detail::Role::dy : detail::Role::addend;
+        const detail::Given given[] = {
+            {detail::Role::x, "x", &t[0]}, {addend, "residual", &t[1]}, {detail::Role::out, "y", &t[2]}};
+        const Status s = detail::check_call(1, channels, given, 3, call);
+        EXPECT_TRUE(s.ok()) << s.message();
+        const detail::Choice choice = index.find(op, residual, call);
+        if (choice.kernel != nullptr) return std::string(choice.kernel->large != 0 ? "large" : "small");
+        const Status refusal = index.refusal(op, residual, call, t[0]);
+        EXPECT_EQ(refusal.code(), ErrorCode::too_large);
+        EXPECT_NE(refusal.message().find("the bits kept for backward"), std::string::npos) << refusal.message();
+        return std::string("refused");
+    };
+    // Rows of 2 elements, or 32 bits: 2^31 bits are 2^27 elements.
+    const Extents last_small{(1 << 20) - 1, 64, 2}, first_large{(1 << 20) + 1, 64, 2};
+    for (const Op op : {Op::train_forward, Op::backward}) {
+        EXPECT_EQ(kernel_for(op, Residual::add, last_small), "small");
+        EXPECT_EQ(kernel_for(op, Residual::add, first_large), "large");
+        EXPECT_EQ(kernel_for(op, Residual::none, first_large), "small") << "keeps no mask";
+        // Strides of kernels have 32 bits; one that nothing is multiplied by need not.
+        EXPECT_EQ(kernel_for(op, Residual::add, {2, 1 << 26, 2}), "refused");
+        EXPECT_EQ(kernel_for(op, Residual::add, {1, 1 << 26, 2}), "small");
+        EXPECT_EQ(kernel_for(op, Residual::add, {1, (1 << 26) + 1, 2}), "large");
+        EXPECT_EQ(kernel_for(op, Residual::none, {2, 1 << 26, 2}), "small");
+    }
+    EXPECT_EQ(kernel_for(Op::inference, Residual::add, first_large), "small");
+    EXPECT_EQ(kernel_for(Op::inference, Residual::add, {2, 1 << 26, 2}), "small");
+}
+
+TEST_F(Dispatch, LooksAtEveryTensorsReach) {
+    FakeLibrary library;
+    library.add({Op::backward, View::planar}, {any, any, any});
+    detail::KernelIndex index;
+    ASSERT_TRUE(index.build(library.table(), 4, Activation::none).ok());
+    using detail::Role;
+    const Role roles[] = {Role::x, Role::dy, Role::out};
+    for (int far = -1; far < 3; ++far) {
+        ConstTensor t[3];
+        detail::Given given[3];
+        for (int i = 0; i < 3; ++i) {
+            t[i] = ConstTensor(reinterpret_cast<const void*>((i + 1ll) << 44), DataType::f32, Layout::NCL, {3, 4, 5},
+                               {i == far ? 1ll << 30 : 20, 5, 1});
+            given[i] = {roles[i], "t", &t[i]};
+        }
+        detail::Call call;
+        ASSERT_TRUE(detail::check_call(1, 4, given, 3, call).ok());
+        EXPECT_EQ(index.find(Op::backward, Residual::none, call).kernel != nullptr, far == -1) << far;
+    }
+}
+
+TEST_F(Dispatch, NamesTheTypeThatALibraryLacks) {
+    FakeLibrary library = generic_library();
+    BatchNorm1d layer(4, library.table());
+    std::uint16_t x[20] = {}, y[20] = {};
+    const Status s = layer.forward(ConstTensor(x, DataType::bf16, Layout::NC, {5, 4}),
+                                   Tensor(y, DataType::bf16, Layout::NC, {5, 4}));
+    EXPECT_EQ(s.code(), ErrorCode::no_kernel);
+    EXPECT_NE(s.message().find("bn_train_forward_bf16_interleaved_r5_c4_none"), std::string::npos) << s.message();
+    EXPECT_NE(s.message().find("activation = \"none\", dtype = \"bf16\""), std::string::npos) << s.message();
 }
 
 TEST(InstructionSets, CanBeChosenByNameUpToWhatIsThere) {

@@ -1,10 +1,14 @@
 // What a layer computes and remembers, against an oracle in double; the semantics of torch.nn.BatchNorm.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include "fake_library.h"
+#include "fusebn/parallel.h"
 
 namespace fusebn::test {
 namespace {
@@ -38,12 +42,6 @@ BatchNorm layer_of(int dimensions, const KernelTable& table, const BatchNormOpti
     if (dimensions == 1) return BatchNorm1d(5, table, options);
     if (dimensions == 2) return BatchNorm2d(5, table, options);
     return BatchNorm3d(5, table, options);
-}
-
-std::size_t size_of(const Extents& extents) {
-    std::size_t size = 1;
-    for (int i = 0; i < extents.rank(); ++i) size *= static_cast<std::size_t>(extents[i]);
-    return size;
 }
 
 TEST(Layer, NormalisesEveryLayoutByTheBatchInTrainingMode) {
@@ -116,7 +114,7 @@ TEST(Layer, AveragesAllBatchesEvenlyWithCumulativeMomentum) {
         const std::vector<float> x = noise(10, static_cast<float>(batch), static_cast<std::uint32_t>(batch));
         std::vector<float> y(10);
         ASSERT_TRUE(layer.forward(tensor(x.data(), Layout::NC, {5, 2}), tensor(y.data(), Layout::NC, {5, 2})).ok());
-        EXPECT_DOUBLE_EQ(fake_run.momentum, 1.0 / batch);
+        EXPECT_DOUBLE_EQ(fake_run["momentum"].value, 1.0 / batch);
         const Statistics s = statistics(x, Layout::NC, {5, 2});
         mean_sum += s.mean[0];
         var_sum += s.var[0] * 5 / 4;
@@ -124,7 +122,7 @@ TEST(Layer, AveragesAllBatchesEvenlyWithCumulativeMomentum) {
         EXPECT_NEAR(layer.state().running_var[0], var_sum / batch, 1e-5);
         EXPECT_EQ(layer.state().num_batches_tracked, batch);
     }
-    EXPECT_EQ(fake_run.ddof, 1);
+    EXPECT_EQ(fake_run["ddof"].value, 1);
 }
 
 TEST(Layer, UsesTheBatchInBothModesWhenNotTracking) {
@@ -171,30 +169,73 @@ TEST(Layer, NormalisesInPlace) {
     expect_near(x, expected);
 }
 
+// Of all three calls, the second with a mask that nobody keeps.
 TEST(Layer, IsSafeFromSeveralThreadsInEvaluationMode) {
     for (const bool tracks : {true, false}) {
-        FakeLibrary library = generic_library();
-        BatchNorm1d layer(2, library.table(), with(true, tracks));
+        FakeLibrary library = generic_library(Activation::relu), plain = generic_library();
+        BatchNorm1d layer(2, library.table(), with(true, tracks, 0.1, Activation::relu));
+        BatchNorm1d other(2, plain.table(), with(true, tracks));
         layer.eval();
-        const std::vector<float> x = noise(40);
-        std::vector<float> first(40);
-        ASSERT_TRUE(
-            layer.forward(tensor(x.data(), Layout::NCL, {2, 2, 10}), tensor(first.data(), Layout::NCL, {2, 2, 10}))
-                .ok());
+        other.eval();
+        // Each thread has its own input, so that another's statistics would show.
+        const auto run = [&](std::uint32_t thread, std::vector<float>& y) {
+            const std::vector<float> x = noise(40, 0, thread), x2 = noise(40, 0, thread + 10);
+            y.assign(120, 0);
+            const ConstTensor in = tensor(x.data(), Layout::NCL, {2, 2, 10});
+            const ConstTensor second = tensor(x2.data(), Layout::NCL, {2, 2, 10});
+            const auto out = [&](int i) { return tensor(y.data() + 40 * i, Layout::NCL, {2, 2, 10}); };
+            return layer.forward(in, out(0)).ok() && layer.forward_add(in, second, out(1)).ok() &&
+                   layer.forward_sum(in, other, second, out(2)).ok() && !BatchNorm::last_kernel().empty();
+        };
         std::vector<std::thread> threads;
         std::vector<int> wrong(4);
-        for (std::size_t t = 0; t < 4; ++t) {
+        std::vector<float> expected[4];
+        for (std::uint32_t t = 0; t < 4; ++t) ASSERT_TRUE(run(t, expected[t]));
+        for (std::uint32_t t = 0; t < 4; ++t) {
             threads.emplace_back([&, t] {
-                std::vector<float> y(40);
-                for (int i = 0; i < 200; ++i) {
-                    const Status s = layer.forward(tensor(x.data(), Layout::NCL, {2, 2, 10}),
-                                                   tensor(y.data(), Layout::NCL, {2, 2, 10}));
-                    if (!s.ok() || y != first || BatchNorm::last_kernel().empty()) ++wrong[t];
+                std::vector<float> y;
+                for (int i = 0; i < 500; ++i) {
+                    if (!run(t, y) || y != expected[t]) ++wrong[t];
                 }
             });
         }
         for (std::thread& thread : threads) thread.join();
         EXPECT_EQ(wrong, std::vector<int>(4));
+    }
+}
+
+// While a call is in its kernel another thread makes the same one: what kernels write for the layer is not shared.
+TEST(Layer, GivesCallsAtOnceResultsOfTheirOwn) {
+    FakeLibrary library = generic_library(Activation::relu), plain = generic_library();
+    BatchNorm1d layer(2, library.table(), with(true, false, 0.1, Activation::relu));
+    BatchNorm1d other(2, plain.table(), with(true, false));
+    layer.eval();
+    other.eval();
+    const std::vector<float> x = noise(40);
+    const ConstTensor in = tensor(x.data(), Layout::NCL, {2, 2, 10});
+    for (const bool sum : {true, false}) {
+        const auto run = [&] {
+            std::vector<float> y(40);
+            const Tensor out = tensor(y.data(), Layout::NCL, {2, 2, 10});
+            EXPECT_TRUE((sum ? layer.forward_sum(in, other, in, out) : layer.forward_add(in, in, out)).ok());
+            return fake_run;
+        };
+        FakeRun inner;
+        bool nested = false;
+        set_parallel_for([&](std::int32_t count, auto body, void* arg) {
+            if (!std::exchange(nested, true)) std::thread([&] { inner = run(); }).join();
+            for (std::int32_t i = 0; i < count; ++i) body(arg, i);
+        });
+        const FakeRun outer = run();
+        set_parallel_for({});
+        ASSERT_TRUE(nested);
+        for (const char* name : {"mean", "inv_std", "new_running_mean", "new_running_var"}) {
+            EXPECT_NE(inner[name].data, outer[name].data) << name;
+            if (!sum) continue;
+            const std::string second = name + std::string("2");
+            EXPECT_NE(inner[second].data, outer[second].data) << second;
+        }
+        EXPECT_TRUE(sum || inner["mask"].data != outer["mask"].data);
     }
 }
 
@@ -266,6 +307,125 @@ TEST(Layer, RefusesOptionsOutOfTheirRange) {
     EXPECT_EQ(code(2, 1e-5, 1.1), ErrorCode::invalid_argument);
     EXPECT_EQ(code(2, 1e-5, nan), ErrorCode::invalid_argument);
     EXPECT_EQ(code(2, 1e-5, 0.1, static_cast<Activation>(9)), ErrorCode::invalid_argument);
+    EXPECT_EQ(code(2, 1e-5, 0.1, static_cast<Activation>(-1)), ErrorCode::invalid_argument);
+    const auto refused = [&](auto&& change, const std::string& words) {
+        BatchNormOptions options;
+        change(options);
+        const BatchNorm1d layer(2, library.table(), options);
+        EXPECT_EQ(layer.status().code(), ErrorCode::invalid_argument);
+        EXPECT_EQ(layer.status().message().rfind(words, 0), 0u) << layer.status().message();
+    };
+    refused([](BatchNormOptions& o) { o.slope = std::nan(""); }, "options.slope: it is nan");
+    refused([](BatchNormOptions& o) { o.slope = -INFINITY; }, "options.slope: it is -inf");
+    refused([](BatchNormOptions& o) { o.slope = 1e39; }, "options.slope: it is 1e+39; expected a finite f32");
+    refused([](BatchNormOptions& o) { o.running_variance = static_cast<RunningVariance>(2); },
+            "options.running_variance: 2 is unknown");
+}
+
+TEST(Layer, TakesTheBiasedVarianceForTheRunningOneWhereAsked) {
+    FakeLibrary library = generic_library();
+    BatchNormOptions options;
+    options.running_variance = RunningVariance::biased;
+    options.momentum = 1;
+    BatchNorm1d layer(2, library.table(), options);
+    const std::vector<float> x = noise(10);
+    std::vector<float> y(10);
+    ASSERT_TRUE(layer.forward(tensor(x.data(), Layout::NC, {5, 2}), tensor(y.data(), Layout::NC, {5, 2})).ok());
+    const Statistics s = statistics(x, Layout::NC, {5, 2});
+    EXPECT_NEAR(layer.state().running_var[0], s.var[0], 1e-6);
+}
+
+TEST(Layer, AppliesEveryActivation) {
+    for (const auto& activation : activation_names) {
+        FakeLibrary library = generic_library(activation.value);
+        BatchNormOptions options = with(true, true, 0.1, activation.value);
+        options.slope = -0.25;
+        BatchNorm1d layer(2, library.table(), options);
+        ASSERT_TRUE(layer.status().ok()) << layer.status().message();
+        const std::vector<float> x = noise(10);
+        std::vector<float> y(10);
+        ASSERT_TRUE(layer.forward(tensor(x.data(), Layout::NC, {5, 2}), tensor(y.data(), Layout::NC, {5, 2})).ok());
+        std::vector<float> expected =
+            normalised(x, Layout::NC, {5, 2}, statistics(x, Layout::NC, {5, 2}), {}, {}, 1e-5, false);
+        for (float& v : expected) v = static_cast<float>(activate(activation.value, v, -0.25));
+        expect_near(y, expected);
+    }
+}
+
+TEST(Layer, AddsAResidualAlsoInPlace) {
+    FakeLibrary library = generic_library(Activation::relu);
+    const std::vector<float> x = noise(24, 0, 1), residual = noise(24, 0, 2);
+    const Extents extents{2, 3, 2, 2};
+    std::vector<float> expected =
+        normalised(x, Layout::NCHW, extents, statistics(x, Layout::NCHW, extents), {}, {}, 1e-5, false);
+    for (std::size_t i = 0; i < 24; ++i) expected[i] = std::max(expected[i] + residual[i], 0.0f);
+    for (int place = 0; place < 3; ++place) {
+        BatchNorm2d layer(3, library.table(), with(true, true, 0.1, Activation::relu));
+        std::vector<float> in[] = {x, residual, std::vector<float>(24)};
+        const auto view = [&](int i) { return tensor(in[i].data(), Layout::NCHW, extents); };
+        ASSERT_TRUE(layer.forward_add(view(0), view(1), view(place)).ok());
+        expect_near(in[place], expected);
+        EXPECT_EQ(layer.state().num_batches_tracked, 1);
+    }
+}
+
+TEST(Layer, WithFrozenStatisticsUsesThemInTrainingModeToo) {
+    FakeLibrary library = generic_library();
+    BatchNorm1d layer(2, library.table());
+    BatchNormState state = layer.state();
+    state.running_mean = {1, 2};
+    state.running_var = {4, 9};
+    ASSERT_TRUE(layer.set_state(state).ok());
+    EXPECT_FALSE(layer.statistics_frozen());
+    ASSERT_TRUE(layer.freeze_statistics().ok());
+    EXPECT_TRUE(layer.statistics_frozen());
+    EXPECT_TRUE(layer.is_training());
+    const std::vector<float> x = noise(10);
+    std::vector<float> y(10);
+    const ConstTensor in = tensor(x.data(), Layout::NC, {5, 2});
+    const Tensor out = tensor(y.data(), Layout::NC, {5, 2});
+    ASSERT_TRUE(layer.forward(in, out).ok());
+    expect_near(y, normalised(x, Layout::NC, {5, 2}, {{1, 2}, {4, 9}, 0}, {}, {}, 1e-5, false));
+    EXPECT_EQ(layer.state().running_mean, state.running_mean);
+    EXPECT_EQ(layer.state().num_batches_tracked, 0);
+    EXPECT_TRUE(layer.saved_mean().empty());
+    ASSERT_TRUE(layer.freeze_statistics(false).ok());
+    ASSERT_TRUE(layer.forward(in, out).ok());
+    EXPECT_EQ(layer.state().num_batches_tracked, 1);
+
+    BatchNorm1d untracked(2, library.table(), with(true, false));
+    const Status s = untracked.freeze_statistics();
+    EXPECT_EQ(s.code(), ErrorCode::invalid_argument);
+    EXPECT_NE(s.message().find("tracks no running statistics"), std::string::npos) << s.message();
+    EXPECT_FALSE(untracked.statistics_frozen());
+    EXPECT_TRUE(untracked.freeze_statistics(false).ok());
+}
+
+TEST(EvalGuard, PutsEveryLayerBackIntoItsMode) {
+    FakeLibrary library = generic_library();
+    BatchNorm1d a(2, library.table()), b(2, library.table());
+    b.eval();
+    {
+        const EvalGuard outer({&a, &b, nullptr});
+        EXPECT_FALSE(a.is_training());
+        EXPECT_FALSE(b.is_training());
+        {
+            const EvalGuard inner({&b, &a, &a});
+            EXPECT_FALSE(a.is_training());
+        }
+        EXPECT_FALSE(a.is_training()) << "as the outer one wants it";
+        a.train();
+        { const EvalGuard twice({&a, &a}); }
+        EXPECT_TRUE(a.is_training()) << "as it was in between";
+    }
+    EXPECT_TRUE(a.is_training());
+    EXPECT_FALSE(b.is_training());
+    try {
+        const EvalGuard guard({&a});
+        throw std::runtime_error("in the middle of a test");
+    } catch (const std::runtime_error&) {
+    }
+    EXPECT_TRUE(a.is_training());
 }
 
 }  // namespace

@@ -90,6 +90,17 @@ TEST_F(StateFile, ComesBackAsItWasSaved) {
         expect_equal(other.state(), some_state());
         EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1) << "nothing else is left";
     }
+    bool reported = false;
+    Diagnostics diagnostics;
+    diagnostics.report = [&](const Diagnostic&) { reported = true; };
+    BatchNorm2d evaluated(3, library_.table());
+    evaluated.set_diagnostics(diagnostics);
+    evaluated.eval();
+    ASSERT_TRUE(evaluated.load(path_, "layer \"ü\".").ok());
+    std::vector<float> x(6);
+    const Tensor view = tensor(x.data(), Layout::NCHW, {2, 3, 1, 1});
+    EXPECT_TRUE(evaluated.forward(view, view).ok());
+    EXPECT_FALSE(reported) << "the running statistics are known";
     EXPECT_EQ(layer_.load(path_, "bn2.").code(), ErrorCode::bad_file);
     EXPECT_NE(layer_.load(path_, "bn2.").message().find("bn2.num_batches_tracked"), std::string::npos);
 }

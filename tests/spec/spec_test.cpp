@@ -51,13 +51,13 @@ TEST(Spec, ReadsTheExampleOfTheDocsAndNamesItsKernelsAsItsCommentsSay) {
     const LibrarySpec spec = parse(text);
     EXPECT_EQ(spec.name, "resnet50_bn");
     EXPECT_EQ(spec.targets.size(), 3u);
-    ASSERT_EQ(spec.kernels.size(), 5u);
+    ASSERT_EQ(spec.kernels.size(), 9u);
     for (const SpecKernel& entry : spec.kernels) {
         EXPECT_NE(text.find("# bn_" + kernel_name(entry.kernel).substr(3)) == std::string::npos,
                   text.find("and " + kernel_name(entry.kernel)) == std::string::npos)
             << kernel_name(entry.kernel);
     }
-    EXPECT_TRUE(spec.kernels[4].kernel.generic());
+    EXPECT_TRUE(spec.kernels.back().kernel.generic());
 }
 
 TEST(Spec, TakesTheNameFromTheFileWhenItSaysNone) {
@@ -108,15 +108,18 @@ TEST(Spec, OneAnyExtentMakesItsProductAny) {
 }
 
 TEST(Spec, AKernelsKeysComeBeforeTheDefaults) {
-    const std::string defaults = "[defaults]\nlayout=\"NCHW\"\nop=\"inference\"\nactivation=\"relu\"\ndtype=\"f32\"\n";
+    const std::string defaults =
+        "[defaults]\nlayout=\"NCHW\"\nop=\"inference\"\nactivation=\"relu\"\n"
+        "dtype=\"bf16\"\nresidual=\"add\"\n";
     const LibrarySpec spec = parse(defaults +
                                    "[[kernel]]\nshape=[1,2,3,4]\n"
-                                   "[[kernel]]\nshape=[1,2,3,4]\nop=\"train_forward\"\nactivation=\"none\"\n");
+                                   "[[kernel]]\nshape=[1,2,3,4]\nop=\"train_forward\"\nactivation=\"none\"\n"
+                                   "dtype=\"f16\"\nresidual=\"none\"\n");
     ASSERT_EQ(spec.kernels.size(), 2u);
-    EXPECT_EQ(kernel_name(spec.kernels[0].kernel), "bn_inference_f32_planar_n1_c2_s12_relu");
-    EXPECT_EQ(kernel_name(spec.kernels[1].kernel), "bn_train_forward_f32_planar_n1_c2_s12_none");
-    EXPECT_EQ(spec.kernels[0].line, 6);
-    EXPECT_EQ(spec.kernels[1].line, 8);
+    EXPECT_EQ(kernel_name(spec.kernels[0].kernel), "bn_inference_bf16_planar_n1_c2_s12_add_relu");
+    EXPECT_EQ(kernel_name(spec.kernels[1].kernel), "bn_train_forward_f16_planar_n1_c2_s12_none");
+    EXPECT_EQ(spec.kernels[0].line, 7);
+    EXPECT_EQ(spec.kernels[1].line, 9);
 }
 
 TEST(Spec, ExpandsOperationsAndMergesEqualRowsInTheOrderOfTheFile) {
@@ -128,6 +131,39 @@ TEST(Spec, ExpandsOperationsAndMergesEqualRowsInTheOrderOfTheFile) {
     EXPECT_EQ(kernel_name(spec.kernels[0].kernel), "bn_train_forward_f32_planar_n1_c2_s12_none");
     EXPECT_EQ(kernel_name(spec.kernels[1].kernel), "bn_inference_f32_planar_n1_c2_s12_none");
     EXPECT_EQ(kernel_name(spec.kernels[2].kernel), "bn_inference_f32_planar_n1_c2_s15_none");
+}
+
+// Every row of the tables of words, so that a new word is read without a line here.
+TEST(Spec, ReadsEveryWordOfTypesH) {
+    const auto kernel = [](const std::string& key, std::string_view word) {
+        return parse(one_kernel(key + " = \"" + std::string(word) + "\"\nshape = [2, 3, 4, 5]")).kernels[0].kernel;
+    };
+    for (const auto& row : op_names) EXPECT_EQ(kernel("op", row.name).op, row.value) << row.name;
+    for (const auto& row : dtype_names) EXPECT_EQ(kernel("dtype", row.name).dtype, row.value) << row.name;
+    for (const auto& row : activation_names) {
+        EXPECT_EQ(kernel("activation", row.name).activation, row.value) << row.name;
+    }
+    for (const auto& row : residual_names) EXPECT_EQ(kernel("residual", row.name).residual, row.value) << row.name;
+}
+
+TEST(Spec, NamesEveryChoiceInTheKernelsName) {
+    EXPECT_EQ(name_of("shape = [32, 64, 56, 56]\nop = \"train_forward\"\nresidual = \"add\"\nactivation = \"relu\""),
+              "bn_train_forward_f32_planar_n32_c64_s3136_add_relu");
+    EXPECT_EQ(name_of("shape = [32, 64, 56, 56]\nop = \"backward\"\nresidual = \"batch_norm\"\ndtype = \"bf16\""),
+              "bn_backward_bf16_planar_n32_c64_s3136_batch_norm_none");
+    EXPECT_EQ(name_of("shape = [32, 64]\nlayout = \"NC\"\ndtype = \"f16\"\nactivation = \"leaky_relu\""),
+              "bn_inference_f16_interleaved_r32_c64_leaky_relu");
+}
+
+TEST(Spec, RowsThatDifferInTheResidualOrTheTypeAloneAreTwoKernels) {
+    const LibrarySpec spec =
+        parse(one_kernel("shape = [1, 2, 3, 4]\n"
+                         "[[kernel]]\nshape = [1, 2, 3, 4]\nresidual = \"add\"\n"
+                         "[[kernel]]\nshape = [1, 2, 3, 4]\nresidual = \"none\"\n"
+                         "[[kernel]]\nshape = [1, 2, 3, 4]\ndtype = \"bf16\""));
+    ASSERT_EQ(spec.kernels.size(), 3u);
+    EXPECT_EQ(kernel_name(spec.kernels[1].kernel), "bn_inference_f32_planar_n1_c2_s12_add_none");
+    EXPECT_EQ(kernel_name(spec.kernels[2].kernel), "bn_inference_bf16_planar_n1_c2_s12_none");
 }
 
 TEST(Spec, KeepsAScheduleAsItWasWritten) {
@@ -179,9 +215,10 @@ TEST(SpecMistake, AnUnknownKeyOfTheFileIsAnsweredWithTheNearestOne) {
 }
 
 TEST(SpecMistake, AnUnknownKeyOfTheDefaultsIsAnsweredWithTheNearestOne) {
-    EXPECT_EQ(refusal("[defaults]\n  activaton = \"relu\"\n"),
-              "net.toml:2:3: defaults.activaton: found an unknown key; allowed: op, layout, dtype, activation; did you "
-              "mean \"activation\"?");
+    EXPECT_EQ(
+        refusal("[defaults]\n  activaton = \"relu\"\n"),
+        "net.toml:2:3: defaults.activaton: found an unknown key; allowed: op, layout, dtype, activation, residual; "
+        "did you mean \"activation\"?");
 }
 
 TEST(SpecMistake, AnUnknownKeyOfAKernelIsAnsweredWithTheNearestOne) {
@@ -263,35 +300,40 @@ TEST(SpecMistake, AnUnknownLayoutIsAnsweredWithTheNearestOne) {
 }
 
 TEST(SpecMistake, AnUnknownTypeSaysWhatThereIs) {
-    EXPECT_EQ(refusal(one_kernel("dtype = \"f16\"\nshape = [1, 2, 3, 4]")),
-              "net.toml:5:9: kernel.dtype: found \"f16\"; allowed: \"f32\"; did you mean \"f32\"?");
+    EXPECT_EQ(refusal(one_kernel("dtype = \"fp16\"\nshape = [1, 2, 3, 4]")),
+              "net.toml:5:9: kernel.dtype: found \"fp16\"; allowed: \"f32\", \"bf16\", \"f16\"; did you mean \"f16\"?");
 }
 
 TEST(SpecMistake, AnUnknownActivationSaysWhatThereIs) {
     EXPECT_EQ(refusal(one_kernel("activation = \"tanh\"\nshape = [1, 2, 3, 4]")),
-              "net.toml:5:14: kernel.activation: found \"tanh\"; allowed: \"none\", \"relu\"");
+              "net.toml:5:14: kernel.activation: found \"tanh\"; allowed: \"none\", \"relu\", \"relu6\", "
+              "\"leaky_relu\", \"silu\", \"hardswish\"");
+    EXPECT_NE(
+        refusal(one_kernel("activation = \"hard_swish\"\nshape = [1, 2, 3, 4]")).find("; did you mean \"hardswish\"?"),
+        std::string::npos);
 }
 
 TEST(SpecMistake, AnUnknownOperationSaysWhatThereIs) {
-    EXPECT_EQ(refusal(one_kernel("op = [\"inference\", \"backward\"]\nshape = [1, 2, 3, 4]")),
-              "net.toml:5:20: kernel.op: found \"backward\"; allowed: \"inference\", \"train_forward\"");
+    EXPECT_EQ(refusal(one_kernel("op = [\"inference\", \"backwards\"]\nshape = [1, 2, 3, 4]")),
+              "net.toml:5:20: kernel.op: found \"backwards\"; allowed: \"inference\", \"train_forward\", \"backward\"; "
+              "did you mean \"backward\"?");
 }
 
 TEST(SpecMistake, AnEmptyListOfOperationsIsRefused) {
-    EXPECT_EQ(
-        refusal(one_kernel("op = []\nshape = [1, 2, 3, 4]")),
-        "net.toml:5:6: kernel.op: found an empty array; allowed: one or more of \"inference\", \"train_forward\"");
+    EXPECT_EQ(refusal(one_kernel("op = []\nshape = [1, 2, 3, 4]")),
+              "net.toml:5:6: kernel.op: found an empty array; allowed: one or more of \"inference\", "
+              "\"train_forward\", \"backward\"");
 }
 
 TEST(SpecMistake, AnOperationThatIsNoStringIsRefused) {
     EXPECT_EQ(refusal(one_kernel("op = [true]\nshape = [1, 2, 3, 4]")),
-              "net.toml:5:7: kernel.op: found true; allowed: \"inference\", \"train_forward\"");
+              "net.toml:5:7: kernel.op: found true; allowed: \"inference\", \"train_forward\", \"backward\"");
 }
 
 TEST(SpecMistake, AKernelWithoutAnOperationIsRefused) {
     EXPECT_EQ(refusal("[[kernel]]\nlayout = \"NC\"\nshape = [1, 2]\n"),
               "net.toml:1:1: kernel.op: found none, here and in [defaults]; allowed: one or more of \"inference\", "
-              "\"train_forward\"");
+              "\"train_forward\", \"backward\"");
 }
 
 TEST(SpecMistake, AKernelWithoutALayoutIsRefusedAndNotGuessed) {
@@ -357,19 +399,24 @@ TEST(SpecMistake, AnyChannelsBesideAFixedExtentAreRefused) {
 }
 
 TEST(SpecMistake, TrainingOnOneValuePerChannelIsRefused) {
-    const char* const expected =
-        "net.toml:6:9: kernel.shape: found one value per channel; allowed: two or more for train_forward: a single "
-        "value "
-        "has no variance";
-    EXPECT_EQ(refusal(one_kernel("op = \"train_forward\"\nshape = [1, 64, 1, 1]")), expected);
-    EXPECT_EQ(name_of("shape = [1, 64, 1, 1]"), "bn_inference_f32_planar_n1_c64_s1_none");
+    const std::string expected =
+        ":9: kernel.shape: found one value per channel; allowed: two or more for train_forward and backward: a single "
+        "value has no variance";
+    EXPECT_EQ(refusal(one_kernel("op = \"train_forward\"\nshape = [1, 64, 1, 1]")), "net.toml:6" + expected);
+    EXPECT_EQ(refusal(one_kernel("op = [\"inference\", \"backward\"]\nshape = [1, 64, 1, 1]")),
+              "net.toml:6" + expected);
+    EXPECT_EQ(name_of("shape = [1, 64, 1, 1]\nresidual = \"add\""), "bn_inference_f32_planar_n1_c64_s1_add_none");
 }
 
-TEST(SpecMistake, AResidualIsRefusedUntilKernelsAddOne) {
+TEST(SpecMistake, AResidualThatIsNoneOfTheThreeWordsIsRefused) {
     EXPECT_EQ(refusal(one_kernel("residual = true\nshape = [1, 2, 3, 4]")),
-              "net.toml:5:12: kernel.residual: found true; allowed: false (no kernel adds a residual yet)");
-    EXPECT_EQ(refusal(one_kernel("residual = \"no\"\nshape = [1, 2, 3, 4]")),
-              "net.toml:5:12: kernel.residual: found \"no\"; allowed: false (no kernel adds a residual yet)");
+              "net.toml:5:12: kernel.residual: found true; allowed: \"none\", \"add\", \"batch_norm\"");
+    EXPECT_EQ(
+        refusal(one_kernel("residual = \"batchnorm\"\nshape = [1, 2, 3, 4]")),
+        "net.toml:5:12: kernel.residual: found \"batchnorm\"; allowed: \"none\", \"add\", \"batch_norm\"; did you "
+        "mean \"batch_norm\"?");
+    EXPECT_EQ(refusal("[defaults]\nresidual = false\n"),
+              "net.toml:2:12: defaults.residual: found false; allowed: \"none\", \"add\", \"batch_norm\"");
 }
 
 TEST(SpecMistake, AScheduleThatIsNoStringIsRefused) {

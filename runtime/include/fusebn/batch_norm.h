@@ -1,20 +1,23 @@
 // Batch normalisation layers over a generated library of kernels.
 //
-//   y = act( gamma * (x - mean) / sqrt(var + eps) + beta )
+//   y = act( gamma * (x - mean) / sqrt(var + eps) + beta  [+ residual] )
 //
 // In training mode mean and var (biased) are those of the batch, one pair a channel, over all other axes; in evaluation
 // mode they are the running statistics. Semantics are those of torch.nn.BatchNorm1d, 2d and 3d.
 // Ioffe and Szegedy 2015, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
 // Shift".
 //
-// Every refusal is an error code with a sentence; when one is returned, y and the layer's state are as they were (but
-// for y where a function given to set_parallel_for threw).
+// Every refusal is an error code with a sentence; when one is returned, the outputs and the layer's state are as they
+// were (but for the outputs where a function given to set_parallel_for threw).
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fusebn/parallel.h"
@@ -40,12 +43,27 @@ private:
     bool cumulative_ = false;
 };
 
+// The factor of the batch's variance in the running one: n / (n - 1) (PyTorch, TensorFlow) or 1 (ONNX).
+enum class RunningVariance { unbiased, biased };
+
 struct BatchNormOptions {
     double eps = 1e-5;                // finite, > 0
     Momentum momentum = 0.1;          // in [0, 1]
     bool affine = true;               // false: gamma is 1 and beta 0, always
     bool track_running_stats = true;  // false: evaluation mode uses the batch's statistics too
     Activation activation = Activation::none;
+    double slope = 0.01;  // leaky_relu's, of values below zero; finite, rounded to f32
+    RunningVariance running_variance = RunningVariance::unbiased;
+};
+
+// What becomes of a parameter's gradient: not touched, set, or added to.
+enum class Gradient { skip, overwrite, accumulate };
+
+struct BackwardOptions {
+    Gradient gamma = Gradient::overwrite, beta = Gradient::overwrite;
+    // What was added in the forward call; for backward_add alone (invalid_argument in others). Only silu and hardswish
+    // need it: relu, relu6 and leaky_relu keep a bit an element, and without an activation there is nothing to know.
+    ConstTensor residual;
 };
 
 // What a layer learns and remembers, by PyTorch's names in its file form (weight, bias, running_mean, running_var,
@@ -54,6 +72,28 @@ struct BatchNormOptions {
 struct BatchNormState {
     std::vector<float> gamma, beta, running_mean, running_var;
     std::int64_t num_batches_tracked = 0;
+};
+
+class BatchNorm;
+
+// What a layer may say of its own use. Off (no function) it costs nothing.
+struct Diagnostic {
+    enum class Kind {
+        few_values,            // training statistics of fewer values per channel than Diagnostics::min_values
+        eval_before_training,  // running statistics used before a training batch was seen or a state loaded; once
+        drift,                 // a running statistic was far from this batch's, before it was updated by it
+    };
+    Kind kind;
+    std::string message;  // a sentence: what, which channel, which numbers, what to do
+    const BatchNorm* layer = nullptr;
+};
+struct Diagnostics {
+    // Called at the end of a forward call, on its thread. What it throws leaves the call, which has done its work.
+    std::function<void(const Diagnostic&)> report;
+    std::int64_t min_values = 16;
+    // Of |running_mean - batch mean| in the batch's standard deviations, and of the two standard deviations' ratio,
+    // either way, less 1. Checked in training mode from the tenth batch on.
+    double max_drift_sigmas = 3;
 };
 
 class BatchNorm {
@@ -74,23 +114,82 @@ public:
     void eval() { train(false); }
     bool is_training() const;
 
+    // Frozen statistics: training mode too normalises by the running statistics and leaves them as they are, and
+    // backward takes them for constants; gamma and beta go on learning. For fine-tuning on small batches. A layer that
+    // tracks no running statistics cannot freeze them: invalid_argument.
+    Status freeze_statistics(bool frozen = true);
+    bool statistics_frozen() const;
+
     // y = act(bn(x)). In training mode also updates the running statistics and keeps the batch's mean and inv_std.
-    //   x, y   [features channels], the same layout and extents; y may be exactly x (in place)
+    //   x, y   [features channels], the same layout, type and extents; y may be exactly x (in place; backward will then
+    //          need x from elsewhere)
     // Fails with: null_pointer, wrong_layout, shape_mismatch, empty_tensor, too_large, unsupported_strides, misaligned,
     // overlap, one_value_per_channel, no_kernel, unsupported_cpu, out_of_memory; with status() where that is not ok
     // (bad_library, for one). y untouched, state unchanged. And with invalid_argument where a function given to
-    // set_parallel_for threw: state unchanged, but y incomplete, the one exception to "untouched".
+    // set_parallel_for threw: state unchanged, but y incomplete, the one exception to "untouched", and the next
+    // backward call wants another forward call first.
     // In evaluation mode, calls from several threads at once on one layer are safe as long as nobody changes it.
     Status forward(const ConstTensor& x, const Tensor& y);
 
-    // Statistics of the last training batch; empty before the first. inv_std = 1 / sqrt(var + eps), var biased.
-    const std::vector<float>& saved_mean() const;
-    const std::vector<float>& saved_inv_std() const;
+    // y = act(bn(x) + residual). `residual` is as x is; y may be exactly x or exactly residual. Needs a library with
+    // rows of residual = "add". Training keeps a bit an element for backward where the activation is relu, relu6 or
+    // leaky_relu; with frozen statistics those bits are read off y, in one more reading of it. Fails as forward does.
+    Status forward_add(const ConstTensor& x, const ConstTensor& residual, const Tensor& y);
 
-    // The kernel of this thread's last forward call that succeeded, on any layer, e.g.
+    // The gradient of the forward call that the layer's mode now stands for: in training mode (statistics not frozen)
+    // of the last training call, by its mean and inv_std; else with the running statistics as constants. Sets
+    // grad_gamma() and grad_beta(), and dx where it is given. The activation's derivative is made again from x.
+    //   x        as it was given to forward
+    //   dy, dx   as x is; dx may be exactly dy or exactly x
+    // std::nullopt for dx, and Gradient::skip: not wanted, and not computed where nothing else needs it.
+    // Fails as forward does; no_forward without a training forward call of that shape.
+    Status backward(const ConstTensor& x, const ConstTensor& dy, const std::optional<Tensor>& dx,
+                    const BackwardOptions& options = {});
+
+    // The gradient of forward_add. dx and dresidual: both, or neither (invalid_argument otherwise); each may be exactly
+    // dy, x or the options' residual, but they must not share memory. invalid_argument: options.residual is missing
+    // for silu or hardswish. Where a bit an element is kept (relu, relu6, leaky_relu), the last training call must have
+    // been a forward_add by the same statistics, no_forward otherwise: so for backward_add by the running ones call
+    // forward_add in training mode with freeze_statistics() (and a slope of at least 0), as evaluation mode keeps none.
+    Status backward_add(const ConstTensor& x, const ConstTensor& dy, const std::optional<Tensor>& dx,
+                        const std::optional<Tensor>& dresidual, const BackwardOptions& options = {});
+
+    // y = act(bn(x) + other(x_other)), two branches that meet, in one pass: a ResNet's downsample block. The activation
+    // is this layer's, `other` is another layer, of as many features and dimensions, without one; both must use batch
+    // statistics or both running ones (invalid_argument otherwise). y may be exactly x or exactly x_other. Needs rows
+    // of residual = "batch_norm" in this layer's library. Each layer keeps and updates its own statistics, both or
+    // neither. Errors that concern x_other say so.
+    Status forward_sum(const ConstTensor& x, BatchNorm& other, const ConstTensor& x_other, const Tensor& y);
+    // Its gradient: of both layers' parameters, and dx and dx_other, both or neither; each may be exactly dy, x or
+    // x_other, but they must not share memory. Nothing but the statistics is kept in between.
+    Status backward_sum(const ConstTensor& x, BatchNorm& other, const ConstTensor& x_other, const ConstTensor& dy,
+                        const std::optional<Tensor>& dx, const std::optional<Tensor>& dx_other,
+                        const BackwardOptions& options = {});
+
+    // The parameters, `features` values each, for an optimiser to write between calls; null when not affine.
+    float* gamma();
+    float* beta();
+    // Gradients of the parameters, `features` values each; zeros at first, empty when not affine.
+    const std::vector<float>& grad_gamma() const;
+    const std::vector<float>& grad_beta() const;
+    void zero_grad();
+
+    // Statistics of the last training batch; empty before the first. inv_std = 1 / sqrt(var + eps), var biased. They
+    // are kept in double precision so that backward makes the very numbers of the forward pass again.
+    const std::vector<double>& saved_mean() const;
+    const std::vector<double>& saved_inv_std() const;
+    // Bytes that the last training call keeps for backward: 16 a channel, and after forward_add with relu, relu6 or
+    // leaky_relu a bit an element, rows rounded up to 4 bytes.
+    std::size_t saved_bytes() const;
+
+    void set_diagnostics(Diagnostics diagnostics);
+
+    // The kernel of this thread's last call that succeeded, on any layer, e.g.
     // "bn_inference_f32_planar_n32_c64_s3136_relu x86-64-avx2 [vector=8 parallel=rows store=stream]"; "" before the
-    // first. "without streaming: y is not aligned" is added where the streaming form could not run. A call that was
-    // refused or failed leaves it as it was. That kernel's library must still be loaded.
+    // first. "without streaming: y is not aligned" (or dx, for one) is added where the streaming form could not run. A
+    // call that was
+    // refused or failed leaves it as it was. (backward too: "bn_backward_...".) That kernel's library must still be
+    // loaded.
     static std::string last_kernel();
 
     const BatchNormState& state() const;
@@ -138,6 +237,25 @@ class BatchNorm3d : public BatchNorm {
 public:
     BatchNorm3d(int features, const KernelTable& kernels, const BatchNormOptions& options = {})
         : BatchNorm(3, features, kernels, options) {}
+};
+
+// Puts layers into evaluation mode, and back into what each was when it goes out of scope:
+//
+//   {
+//       fusebn::EvalGuard evaluating({&bn1, &bn2});
+//       accuracy = test(network);
+//   }  // bn1 and bn2 train again, if they did before
+//
+// The layers must outlive it. Guards may be nested.
+class EvalGuard {
+public:
+    explicit EvalGuard(const std::vector<BatchNorm*>& layers);
+    ~EvalGuard();
+    EvalGuard(const EvalGuard&) = delete;
+    EvalGuard& operator=(const EvalGuard&) = delete;
+
+private:
+    std::vector<std::pair<BatchNorm*, bool>> before_;
 };
 
 }  // namespace fusebn

@@ -3,20 +3,41 @@
  * A generated library is a set of kernels and one table that describes them; the runtime finds a row for a call and
  * runs it. No C++ type crosses this line, and neither side knows how the other was made.
  *
- * A kernel takes one array of pointers, in the order of its operation:
+ * A kernel takes one array of pointers, in the order of its operation; [..] only where the row's residual is:
  *
- *   inference       context, x, gamma, beta, mean, var, eps, y
- *   train_forward   context, x, gamma, beta, running_mean, running_var, eps, momentum, ddof,
- *                   y, mean, inv_std, new_running_mean, new_running_var
+ *   inference       context, x, gamma, beta, mean, var, eps, slope,
+ *                   [add: residual] [batch_norm: x2, gamma2, beta2, mean2, var2, eps2],
+ *                   y
+ *   train_forward   context, x, gamma, beta, running_mean, running_var, eps, momentum, ddof, slope,
+ *                   [add: residual]
+ *                   [batch_norm: x2, gamma2, beta2, running_mean2, running_var2, eps2, momentum2, ddof2],
+ *                   y, [mask, where FUSEBN_SAVES_MASK], mean, inv_std, new_running_mean, new_running_var,
+ *                   [batch_norm: mean2, inv_std2, new_running_mean2, new_running_var2]
+ *   backward        context, x, dy, gamma, beta, mean, inv_std, batch_statistics, sums, slope,
+ *                   [add: mask where FUSEBN_SAVES_MASK, else residual]
+ *                   [batch_norm: x2, gamma2, beta2, mean2, inv_std2, batch_statistics2],
+ *                   dx, [add: dresidual] [batch_norm: dx2], dgamma, dbeta, [batch_norm: dgamma2, dbeta2]
  *
  *   context                     const fusebn_context* const*  (a pointer to the pointer)
- *   x, y                        fusebn_buffer*; planar: dim[0] = s (stride 1), dim[1] = c, dim[2] = n
+ *   x, y, dy, dx, residual ..   fusebn_buffer*; planar: dim[0] = s (stride 1), dim[1] = c, dim[2] = n
  *                                               interleaved: dim[0] = c (stride 1), dim[1] = r
- *   gamma .. new_running_var    fusebn_buffer* of one dimension, c (stride 1), f32
+ *   mask                        fusebn_buffer* like x, but of bits: strides count bits and are multiples of
+ *                               FUSEBN_MASK_ALIGNMENT, as are the rows, the last bits of which mean nothing. Bit i is
+ *                               bit i % 8 of byte i / 8: whether the activation passed the element's gradient
+ *   gamma, beta, running ..     fusebn_buffer* of one dimension, c (stride 1), f32
+ *   dgamma, dbeta               likewise, f32
+ *   mean, inv_std               likewise; f32 as inference's input (the running statistics), f64 as train_forward's
+ *                               output and backward's input
  *   eps, momentum               const double*
+ *   slope                       const float*: leaky_relu's, of values below zero
  *   ddof                        const int32_t*: the running variance takes M2 / (n - ddof), so 1 is unbiased, 0 biased
+ *   batch_statistics            const int32_t*: 1: mean and inv_std are the batch's; 0: they are constants
+ *   sums                        const int32_t*: 0: dgamma and dbeta are not wanted (dgamma and dbeta take zeros then);
+ *                               1 where batch_statistics is
  *
- * new_running_mean may be the same memory as running_mean (and so for var); y may be exactly x.
+ * backward makes no dx (nor dresidual or dx2) where dx has an outermost extent of 0; its data may then be null.
+ * new_running_mean may be the same memory as running_mean (and so for var); y may be exactly x, residual or x2; dx, dx2
+ * and dresidual may each be exactly one of x, dy, residual and x2.
  * Kernels trust their arguments: the runtime has checked them.
  */
 #ifndef FUSEBN_KERNEL_ABI_H
@@ -29,12 +50,35 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct or an argument list below changes. A table of another version is refused. */
-#define FUSEBN_ABI_VERSION 1
+#define FUSEBN_ABI_VERSION 2
 
-typedef enum fusebn_op { FUSEBN_OP_INFERENCE = 0, FUSEBN_OP_TRAIN_FORWARD = 1 } fusebn_op;
+typedef enum fusebn_op { FUSEBN_OP_INFERENCE = 0, FUSEBN_OP_TRAIN_FORWARD = 1, FUSEBN_OP_BACKWARD = 2 } fusebn_op;
 typedef enum fusebn_view { FUSEBN_VIEW_PLANAR = 0, FUSEBN_VIEW_INTERLEAVED = 1 } fusebn_view;
-typedef enum fusebn_dtype { FUSEBN_DTYPE_F32 = 0 } fusebn_dtype;
-typedef enum fusebn_activation { FUSEBN_ACTIVATION_NONE = 0, FUSEBN_ACTIVATION_RELU = 1 } fusebn_activation;
+typedef enum fusebn_dtype { FUSEBN_DTYPE_F32 = 0, FUSEBN_DTYPE_BF16 = 1, FUSEBN_DTYPE_F16 = 2 } fusebn_dtype;
+typedef enum fusebn_activation {
+    FUSEBN_ACTIVATION_NONE = 0,
+    FUSEBN_ACTIVATION_RELU = 1,
+    FUSEBN_ACTIVATION_RELU6 = 2,
+    FUSEBN_ACTIVATION_LEAKY_RELU = 3,
+    FUSEBN_ACTIVATION_SILU = 4,
+    FUSEBN_ACTIVATION_HARDSWISH = 5
+} fusebn_activation;
+
+/* What is added before the activation: nothing, a tensor, or a second branch's batch norm. */
+typedef enum fusebn_residual {
+    FUSEBN_RESIDUAL_NONE = 0,
+    FUSEBN_RESIDUAL_ADD = 1,
+    FUSEBN_RESIDUAL_BATCH_NORM = 2
+} fusebn_residual;
+
+/* Whether training keeps a mask: where a gradient depends on the sign of bn(x) + residual, and backward is not given
+ * the residual. Without a residual, and with a second branch, the sum is made again from what backward reads anyway;
+ * silu's and hardswish's gradients depend on more than a bit, so backward reads the residual. */
+#define FUSEBN_SAVES_MASK(activation, residual)                                            \
+    ((residual) == FUSEBN_RESIDUAL_ADD &&                                                  \
+     ((activation) == FUSEBN_ACTIVATION_RELU || (activation) == FUSEBN_ACTIVATION_RELU6 || \
+      (activation) == FUSEBN_ACTIVATION_LEAKY_RELU))
+#define FUSEBN_MASK_ALIGNMENT 32
 
 /* The most that one extent of a view may be, and the most values that a channel may have. Kernels count rows, elements
  * and chunks in 32 bits, and round extents up to whole tasks (of at most 65536) and chunks. */
@@ -63,8 +107,8 @@ typedef struct fusebn_buffer {
     const void* device_interface;
     uint8_t* host;
     uint64_t flags;
-    uint8_t type_code; /* 2: IEEE float */
-    uint8_t type_bits;
+    uint8_t type_code;   /* 2: IEEE float; bf16, f16 and masks: 1 (unsigned) */
+    uint8_t type_bits;   /* 32 or 64; bf16 and f16: 16; masks: 8 */
     uint16_t type_lanes; /* 1 */
     int32_t dimensions;
     fusebn_dim* dim;
@@ -89,10 +133,10 @@ typedef int (*fusebn_entry)(void** argv);
 /* One compiled form of a kernel. */
 typedef struct fusebn_variant {
     int32_t isa;          /* fusebn_isa */
-    int32_t y_alignment;  /* what entry asks of y, in bytes: of its address, and of every outer stride */
+    int32_t y_alignment;  /* what entry asks of the tensors it writes, in bytes: of addresses and outer strides */
     const char* schedule; /* text form; how the loops run, never what they compute */
     fusebn_entry entry;
-    fusebn_entry entry_unaligned; /* the same without streaming stores, for any y; NULL where entry takes any y */
+    fusebn_entry entry_unaligned; /* the same without streaming stores, for any; NULL where entry takes any */
 } fusebn_variant;
 
 #define FUSEBN_ANY (-1)
@@ -102,8 +146,9 @@ typedef struct fusebn_kernel {
     const char* name;   /* "bn_train_forward_f32_planar_n32_c64_s3136_relu" */
     int32_t op;         /* fusebn_op */
     int32_t view;       /* fusebn_view */
-    int32_t dtype;      /* fusebn_dtype: of x and y */
+    int32_t dtype;      /* fusebn_dtype: of x, y and all tensors of their shape */
     int32_t activation; /* fusebn_activation */
+    int32_t residual;   /* fusebn_residual */
     int32_t extents[3]; /* planar: n, c, s; interleaved: r, c, 1. FUSEBN_ANY: known at run time only */
     int32_t large;      /* 1: addresses more than 2^31 - 1 elements (64-bit offsets) */
     int32_t variant_count;

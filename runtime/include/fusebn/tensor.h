@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <initializer_list>
 
+#include "fusebn/half.h"
 #include "fusebn/types.h"
 
 namespace fusebn {
@@ -46,14 +47,21 @@ struct BasicTensor {
 using Tensor = BasicTensor<void>;
 using ConstTensor = BasicTensor<const void>;
 
-// A view of f32 elements. `strides` (elements, in the layout's order) may be left out for a dense tensor; the outer
-// ones may be larger than dense, so a slice of a concatenated tensor needs no copy.
+// A view of elements: of float, bfloat16 or float16 (half.h), const or not. `strides` (elements, in the layout's order)
+// may be left out for a dense tensor; the outer ones may be larger than dense, so a slice of a concatenated tensor
+// needs no copy.
 //   auto x = fusebn::tensor(x_data, fusebn::Layout::NCHW, {32, 64, 112, 112});
-inline Tensor tensor(float* data, Layout layout, const Extents& extents, const Extents& strides = {}) {
-    return Tensor(data, DataType::f32, layout, extents, strides);
-}
-inline ConstTensor tensor(const float* data, Layout layout, const Extents& extents, const Extents& strides = {}) {
-    return ConstTensor(data, DataType::f32, layout, extents, strides);
-}
+#define FUSEBN_TENSOR_OF(element, dtype)                                                                      \
+    inline Tensor tensor(element* data, Layout layout, const Extents& extents, const Extents& strides = {}) { \
+        return Tensor(data, dtype, layout, extents, strides);                                                 \
+    }                                                                                                         \
+    inline ConstTensor tensor(const element* data, Layout layout, const Extents& extents,                     \
+                              const Extents& strides = {}) {                                                  \
+        return ConstTensor(data, dtype, layout, extents, strides);                                            \
+    }
+FUSEBN_TENSOR_OF(float, DataType::f32)
+FUSEBN_TENSOR_OF(bfloat16, DataType::bf16)
+FUSEBN_TENSOR_OF(float16, DataType::f16)
+#undef FUSEBN_TENSOR_OF
 
 }  // namespace fusebn

@@ -10,16 +10,42 @@
 
 namespace fusebn {
 
-enum class Op : std::int32_t { inference = FUSEBN_OP_INFERENCE, train_forward = FUSEBN_OP_TRAIN_FORWARD };
+enum class Op : std::int32_t {
+    inference = FUSEBN_OP_INFERENCE,
+    train_forward = FUSEBN_OP_TRAIN_FORWARD,
+    backward = FUSEBN_OP_BACKWARD,
+};
 
 // The two memory views that every layout is one of.
 //   planar       x[n][c][s], s contiguous (s: the spatial extents, multiplied)
 //   interleaved  x[r][c],    c contiguous (r: the batch and spatial extents, multiplied)
 enum class View : std::int32_t { planar = FUSEBN_VIEW_PLANAR, interleaved = FUSEBN_VIEW_INTERLEAVED };
 
-enum class DataType : std::int32_t { f32 = FUSEBN_DTYPE_F32 };
+// Of tensors. Parameters, statistics and gradients of parameters are f32 (the saved statistics f64).
+enum class DataType : std::int32_t { f32 = FUSEBN_DTYPE_F32, bf16 = FUSEBN_DTYPE_BF16, f16 = FUSEBN_DTYPE_F16 };
 
-enum class Activation : std::int32_t { none = FUSEBN_ACTIVATION_NONE, relu = FUSEBN_ACTIVATION_RELU };
+//   relu         max(v, 0)
+//   relu6        min(max(v, 0), 6)
+//   leaky_relu   v where v > 0, else slope * v
+//   silu         v / (1 + exp(-v))
+//   hardswish    v * min(max(v + 3, 0), 6) / 6
+enum class Activation : std::int32_t {
+    none = FUSEBN_ACTIVATION_NONE,
+    relu = FUSEBN_ACTIVATION_RELU,
+    relu6 = FUSEBN_ACTIVATION_RELU6,
+    leaky_relu = FUSEBN_ACTIVATION_LEAKY_RELU,
+    silu = FUSEBN_ACTIVATION_SILU,
+    hardswish = FUSEBN_ACTIVATION_HARDSWISH,
+};
+
+// What is added before the activation.
+//   add          y = act( bn(x) + residual )
+//   batch_norm   y = act( bn1(x1) + bn2(x2) )
+enum class Residual : std::int32_t {
+    none = FUSEBN_RESIDUAL_NONE,
+    add = FUSEBN_RESIDUAL_ADD,
+    batch_norm = FUSEBN_RESIDUAL_BATCH_NORM,
+};
 
 enum class InstructionSet : std::int32_t {
     x86_64 = FUSEBN_ISA_X86_64,
@@ -57,7 +83,12 @@ constexpr View view(Layout layout) {
 // Which of the extents is the channels'.
 constexpr int channel_axis(Layout layout) { return view(layout) == View::planar ? 1 : rank(layout) - 1; }
 
-constexpr int element_bytes(DataType) { return 4; }
+constexpr int element_bytes(DataType dtype) { return dtype == DataType::f32 ? 4 : 2; }
+
+// Whether training keeps a bit an element for backward (kernel_abi.h says why).
+constexpr bool saves_mask(Activation activation, Residual residual) {
+    return FUSEBN_SAVES_MASK(static_cast<int>(activation), static_cast<int>(residual));
+}
 
 // Names, as written in specs, kernel names and messages: one row a value.
 template <class E>
@@ -65,10 +96,17 @@ struct NamedValue {
     E value;
     std::string_view name;
 };
-inline constexpr NamedValue<Op> op_names[] = {{Op::inference, "inference"}, {Op::train_forward, "train_forward"}};
+inline constexpr NamedValue<Op> op_names[] = {
+    {Op::inference, "inference"}, {Op::train_forward, "train_forward"}, {Op::backward, "backward"}};
 inline constexpr NamedValue<View> view_names[] = {{View::planar, "planar"}, {View::interleaved, "interleaved"}};
-inline constexpr NamedValue<DataType> dtype_names[] = {{DataType::f32, "f32"}};
-inline constexpr NamedValue<Activation> activation_names[] = {{Activation::none, "none"}, {Activation::relu, "relu"}};
+inline constexpr NamedValue<DataType> dtype_names[] = {
+    {DataType::f32, "f32"}, {DataType::bf16, "bf16"}, {DataType::f16, "f16"}};
+inline constexpr NamedValue<Activation> activation_names[] = {
+    {Activation::none, "none"},   {Activation::relu, "relu"},
+    {Activation::relu6, "relu6"}, {Activation::leaky_relu, "leaky_relu"},
+    {Activation::silu, "silu"},   {Activation::hardswish, "hardswish"}};
+inline constexpr NamedValue<Residual> residual_names[] = {
+    {Residual::none, "none"}, {Residual::add, "add"}, {Residual::batch_norm, "batch_norm"}};
 inline constexpr NamedValue<Layout> layout_names[] = {
     {Layout::NC, "NC"},     {Layout::NCL, "NCL"},     {Layout::NLC, "NLC"},    {Layout::NCHW, "NCHW"},
     {Layout::NHWC, "NHWC"}, {Layout::NCDHW, "NCDHW"}, {Layout::NDHWC, "NDHWC"}};
@@ -81,6 +119,7 @@ constexpr std::string_view to_string(Op v) { return op_names[static_cast<int>(v)
 constexpr std::string_view to_string(View v) { return view_names[static_cast<int>(v)].name; }
 constexpr std::string_view to_string(DataType v) { return dtype_names[static_cast<int>(v)].name; }
 constexpr std::string_view to_string(Activation v) { return activation_names[static_cast<int>(v)].name; }
+constexpr std::string_view to_string(Residual v) { return residual_names[static_cast<int>(v)].name; }
 constexpr std::string_view to_string(Layout v) { return layout_names[static_cast<int>(v)].name; }
 constexpr std::string_view to_string(InstructionSet v) { return instruction_set_names[static_cast<int>(v)].name; }
 
@@ -93,8 +132,9 @@ enum class ErrorCode {
     too_large,              // more elements than an index can count
     unsupported_strides,    // the innermost axis is not contiguous, or an outer stride folds the tensor onto itself
     misaligned,             // an address that is no multiple of the element's size
-    overlap,                // x and y share memory, or may, without being the same tensor
+    overlap,                // an input and an output share memory, or may, without being the same tensor
     one_value_per_channel,  // training statistics of a single value
+    no_forward,             // backward without a training forward call of the same shape before it
     no_kernel,              // the library has no kernel for this operation, type and activation
     unsupported_cpu,        // no variant of the kernel runs on this CPU
     bad_library,            // the kernel table is of another ABI version, or not as kernel_abi.h says

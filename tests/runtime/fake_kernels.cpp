@@ -1,0 +1,366 @@
+#include "fake_kernels.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+namespace fusebn::test {
+
+namespace {
+
+struct Form {
+    Op op;
+    Activation activation;
+    Residual residual;
+    DataType dtype;
+    bool unaligned;
+    Kind kind;
+};
+
+// A tensor, or a mask: n samples (or rows) of c channels of s elements.
+struct View3 {
+    std::uint8_t* data = nullptr;
+    DataType dtype = DataType::f32;
+    std::int64_t n = 0, c = 0, s = 0, n_stride = 0, c_stride = 0;
+
+    std::int64_t offset(std::int64_t i, std::int64_t j, std::int64_t k) const {
+        return i * n_stride + j * c_stride + k;
+    }
+    double at(std::int64_t i, std::int64_t j, std::int64_t k) const {
+        const std::uint8_t* const place = data + offset(i, j, k) * element_bytes(dtype);
+        float value = 0;
+        std::uint16_t bits = 0;
+        std::memcpy(&bits, place, sizeof(bits));
+        if (dtype == DataType::f32) std::memcpy(&value, place, sizeof(value));
+        return dtype == DataType::f32    ? value
+               : dtype == DataType::bf16 ? to_float(bfloat16{bits})
+                                         : to_float(float16{bits});
+    }
+    void set(std::int64_t i, std::int64_t j, std::int64_t k, double exact) const {
+        std::uint8_t* const place = data + offset(i, j, k) * element_bytes(dtype);
+        const auto value = static_cast<float>(exact);
+        const std::uint16_t bits = dtype == DataType::bf16 ? to_bfloat16(value).bits : to_float16(value).bits;
+        if (dtype == DataType::f32) std::memcpy(place, &value, sizeof(value));
+        if (dtype != DataType::f32) std::memcpy(place, &bits, sizeof(bits));
+    }
+    bool bit(std::int64_t i, std::int64_t j, std::int64_t k) const {
+        return data[offset(i, j, k) / 8] >> (offset(i, j, k) % 8) & 1;
+    }
+    void set_bit(std::int64_t i, std::int64_t j, std::int64_t k, bool on) const {
+        const auto one = static_cast<std::uint8_t>(1 << (offset(i, j, k) % 8));
+        // Channels run at once, and interleaved ones share bytes.
+        const std::atomic_ref<std::uint8_t> byte(data[offset(i, j, k) / 8]);
+        on ? byte.fetch_or(one) : byte.fetch_and(static_cast<std::uint8_t>(~one));
+    }
+};
+
+struct Branch {
+    View3 x;
+    const float *gamma = nullptr, *beta = nullptr;
+    const float *running_mean = nullptr, *running_var = nullptr;  // inference's mean and var, too
+    double eps = 0, momentum = 0;
+    std::int32_t ddof = 0, batch_statistics = 0;
+    double *mean = nullptr, *inv_std = nullptr;
+    float *new_running_mean = nullptr, *new_running_var = nullptr;  // backward: dgamma and dbeta
+    View3 dx;
+};
+
+struct Arguments {
+    Form form{};
+    const fusebn_context* context = nullptr;
+    Branch branch[2];
+    View3 y, dy, residual, mask, dresidual;
+    double slope = 0;
+    std::int32_t sums = 0;
+    int branches() const { return form.residual == Residual::batch_norm ? 2 : 1; }
+    bool has_mask() const { return saves_mask(form.activation, form.residual); }
+};
+
+// Reads and notes the arguments one after the other.
+class Reader {
+public:
+    explicit Reader(void** argv, DataType dtype) : next_(argv + 1), dtype_(dtype) { fake_run.count = 0; }
+
+    View3 tensor(const char* name) {
+        const fusebn_buffer& b = buffer(name);
+        const bool planar = b.dimensions == 3;
+        const fusebn_dim &c = b.dim[planar ? 1 : 0], &n = b.dim[planar ? 2 : 1];
+        return {b.host, dtype_, n.extent, c.extent, planar ? b.dim[0].extent : 1, n.stride, c.stride};
+    }
+    float* floats(const char* name) { return reinterpret_cast<float*>(buffer(name).host); }
+    double* doubles(const char* name) { return reinterpret_cast<double*>(buffer(name).host); }
+    template <class T>
+    T scalar(const char* name) {
+        FakeArgument& argument = note(name);
+        argument.data = *next_;
+        const T value = *static_cast<const T*>(*next_++);
+        argument.value = static_cast<double>(value);
+        return value;
+    }
+
+private:
+    FakeArgument& note(const char* name) {
+        FakeArgument& argument = fake_run.arguments[fake_run.count++];
+        argument = FakeArgument();
+        argument.name = name;
+        return argument;
+    }
+    const fusebn_buffer& buffer(const char* name) {
+        const auto& b = *static_cast<const fusebn_buffer*>(*next_++);
+        FakeArgument& argument = note(name);
+        argument.data = b.host;
+        argument.type_code = b.type_code;
+        argument.type_bits = b.type_bits;
+        argument.dimensions = b.dimensions;
+        for (int i = 0; i < b.dimensions; ++i) {
+            argument.extent[i] = b.dim[i].extent;
+            argument.stride[i] = b.dim[i].stride;
+        }
+        return b;
+    }
+
+    void** next_;
+    DataType dtype_;
+};
+
+// The lists of kernel_abi.h.
+Arguments read(const Form& form, void** argv) {
+    Arguments a;
+    a.form = form;
+    a.context = *static_cast<const fusebn_context**>(argv[0]);
+    Reader in(argv, form.dtype);
+    Branch &one = a.branch[0], &two = a.branch[1];
+    const bool add = form.residual == Residual::add, sum = form.residual == Residual::batch_norm;
+    if (form.op == Op::backward) {
+        one.x = in.tensor("x");
+        a.dy = in.tensor("dy");
+        one.gamma = in.floats("gamma");
+        one.beta = in.floats("beta");
+        one.mean = in.doubles("mean");
+        one.inv_std = in.doubles("inv_std");
+        one.batch_statistics = in.scalar<std::int32_t>("batch_statistics");
+        a.sums = in.scalar<std::int32_t>("sums");
+        a.slope = in.scalar<float>("slope");
+        if (add && a.has_mask()) a.mask = in.tensor("mask");
+        if (add && !a.has_mask()) a.residual = in.tensor("residual");
+        if (sum) {
+            two.x = in.tensor("x2");
+            two.gamma = in.floats("gamma2");
+            two.beta = in.floats("beta2");
+            two.mean = in.doubles("mean2");
+            two.inv_std = in.doubles("inv_std2");
+            two.batch_statistics = in.scalar<std::int32_t>("batch_statistics2");
+        }
+        one.dx = in.tensor("dx");
+        if (add) a.dresidual = in.tensor("dresidual");
+        if (sum) two.dx = in.tensor("dx2");
+        one.new_running_mean = in.floats("dgamma");
+        one.new_running_var = in.floats("dbeta");
+        if (sum) two.new_running_mean = in.floats("dgamma2");
+        if (sum) two.new_running_var = in.floats("dbeta2");
+        return a;
+    }
+    const bool train = form.op == Op::train_forward;
+    one.x = in.tensor("x");
+    one.gamma = in.floats("gamma");
+    one.beta = in.floats("beta");
+    one.running_mean = in.floats(train ? "running_mean" : "mean");
+    one.running_var = in.floats(train ? "running_var" : "var");
+    one.eps = in.scalar<double>("eps");
+    if (train) one.momentum = in.scalar<double>("momentum");
+    if (train) one.ddof = in.scalar<std::int32_t>("ddof");
+    a.slope = in.scalar<float>("slope");
+    if (add) a.residual = in.tensor("residual");
+    if (sum) {
+        two.x = in.tensor("x2");
+        two.gamma = in.floats("gamma2");
+        two.beta = in.floats("beta2");
+        two.running_mean = in.floats(train ? "running_mean2" : "mean2");
+        two.running_var = in.floats(train ? "running_var2" : "var2");
+        two.eps = in.scalar<double>("eps2");
+        if (train) two.momentum = in.scalar<double>("momentum2");
+        if (train) two.ddof = in.scalar<std::int32_t>("ddof2");
+    }
+    a.y = in.tensor("y");
+    if (!train) return a;
+    if (a.has_mask()) a.mask = in.tensor("mask");
+    one.mean = in.doubles("mean");
+    one.inv_std = in.doubles("inv_std");
+    one.new_running_mean = in.floats("new_running_mean");
+    one.new_running_var = in.floats("new_running_var");
+    if (sum) {
+        two.mean = in.doubles("mean2");
+        two.inv_std = in.doubles("inv_std2");
+        two.new_running_mean = in.floats("new_running_mean2");
+        two.new_running_var = in.floats("new_running_var2");
+    }
+    return a;
+}
+
+void take_statistics(const Branch& b, std::int64_t c) {
+    double mean = 0, m2 = 0;
+    const double count = static_cast<double>(b.x.n * b.x.s);
+    for (std::int64_t i = 0; i < b.x.n; ++i) {
+        for (std::int64_t k = 0; k < b.x.s; ++k) mean += b.x.at(i, c, k) / count;
+    }
+    for (std::int64_t i = 0; i < b.x.n; ++i) {
+        for (std::int64_t k = 0; k < b.x.s; ++k) m2 += (b.x.at(i, c, k) - mean) * (b.x.at(i, c, k) - mean);
+    }
+    b.mean[c] = mean;
+    b.inv_std[c] = 1 / std::sqrt(m2 / count + b.eps);
+    b.new_running_mean[c] = static_cast<float>((1 - b.momentum) * b.running_mean[c] + b.momentum * mean);
+    b.new_running_var[c] = static_cast<float>((1 - b.momentum) * b.running_var[c] + b.momentum * m2 / (count - b.ddof));
+}
+
+bool passes(Activation activation, double v) { return v > 0 && (activation != Activation::relu6 || v < 6); }
+
+double slope_at(Activation activation, double v, double slope) {
+    switch (activation) {
+        case Activation::none: return 1;
+        case Activation::relu: return v > 0 ? 1 : 0;
+        case Activation::relu6: return v > 0 && v < 6 ? 1 : 0;
+        case Activation::leaky_relu: return v > 0 ? 1 : slope;
+        case Activation::silu: return (1 + v * (1 - 1 / (1 + std::exp(-v)))) / (1 + std::exp(-v));
+        case Activation::hardswish: return v <= -3 ? 0 : v >= 3 ? 1 : (2 * v + 3) / 6;
+    }
+    return 0;
+}
+
+int forward_channel(const Arguments& a, std::int64_t c) {
+    double mean[2], scale[2];
+    for (int i = 0; i < a.branches(); ++i) {
+        const Branch& b = a.branch[i];
+        if (a.form.op == Op::train_forward) take_statistics(b, c);
+        mean[i] = b.mean != nullptr ? b.mean[c] : b.running_mean[c];
+        scale[i] = b.gamma[c] * (b.mean != nullptr ? b.inv_std[c] : 1 / std::sqrt(b.running_var[c] + b.eps));
+    }
+    for (std::int64_t i = 0; i < a.y.n; ++i) {
+        for (std::int64_t k = 0; k < a.y.s; ++k) {
+            double v = 0;
+            for (int j = 0; j < a.branches(); ++j) {
+                v += (a.branch[j].x.at(i, c, k) - mean[j]) * scale[j] + a.branch[j].beta[c];
+            }
+            if (a.form.residual == Residual::add) v += a.residual.at(i, c, k);
+            a.y.set(i, c, k, activate(a.form.activation, v, a.slope));
+            if (a.mask.data != nullptr) a.mask.set_bit(i, c, k, passes(a.form.activation, v));
+        }
+    }
+    return 0;
+}
+
+// dy times the activation's derivative; xhat of each branch.
+double gradient_at(const Arguments& a, std::int64_t i, std::int64_t c, std::int64_t k, double* xhat) {
+    double v = 0;
+    for (int j = 0; j < a.branches(); ++j) {
+        const Branch& b = a.branch[j];
+        xhat[j] = (b.x.at(i, c, k) - b.mean[c]) * b.inv_std[c];
+        v += b.gamma[c] * xhat[j] + b.beta[c];
+    }
+    const bool masked = a.mask.data != nullptr;
+    if (a.residual.data != nullptr) v += a.residual.at(i, c, k);
+    const double passed = a.form.activation == Activation::leaky_relu ? a.slope : 0;
+    return a.dy.at(i, c, k) * (masked ? (a.mask.bit(i, c, k) ? 1 : passed) : slope_at(a.form.activation, v, a.slope));
+}
+
+int backward_channel(const Arguments& a, std::int64_t c) {
+    double sum = 0, dot[2] = {}, xhat[2] = {};
+    const View3& x = a.branch[0].x;
+    if (a.sums != 0) {
+        for (std::int64_t i = 0; i < x.n; ++i) {
+            for (std::int64_t k = 0; k < x.s; ++k) {
+                const double g = gradient_at(a, i, c, k, xhat);
+                sum += g;
+                for (int j = 0; j < a.branches(); ++j) dot[j] += g * xhat[j];
+            }
+        }
+    }
+    const double count = static_cast<double>(x.n * x.s);
+    for (int j = 0; j < a.branches(); ++j) {
+        a.branch[j].new_running_mean[c] = static_cast<float>(dot[j]);
+        a.branch[j].new_running_var[c] = static_cast<float>(sum);
+    }
+    if (a.branch[0].dx.n == 0) return 0;
+    for (std::int64_t i = 0; i < x.n; ++i) {
+        for (std::int64_t k = 0; k < x.s; ++k) {
+            const double g = gradient_at(a, i, c, k, xhat);
+            for (int j = 0; j < a.branches(); ++j) {
+                const Branch& b = a.branch[j];
+                const double centred = b.batch_statistics != 0 ? g - sum / count - xhat[j] * dot[j] / count : g;
+                b.dx.set(i, c, k, b.gamma[c] * b.inv_std[c] * centred);
+            }
+            if (a.dresidual.n != 0) a.dresidual.set(i, c, k, g);
+        }
+    }
+    return 0;
+}
+
+int run_channel(void*, std::int32_t c, std::uint8_t* closure) {
+    const Arguments& a = *reinterpret_cast<const Arguments*>(closure);
+    return a.form.op == Op::backward ? backward_channel(a, c) : forward_channel(a, c);
+}
+
+int run(const Form& form, void** argv) {
+    if (form.kind == Kind::no_op) return 0;
+    Arguments a = read(form, argv);
+    if (form.kind == Kind::out_of_memory || form.kind == Kind::stops) {
+        for (int j = 0; j < a.branches(); ++j) {
+            if (form.op == Op::train_forward) a.branch[j].mean[0] = a.branch[j].inv_std[0] = 77;
+            if (form.op != Op::inference) a.branch[j].new_running_mean[0] = a.branch[j].new_running_var[0] = 77;
+        }
+        if (form.kind == Kind::out_of_memory) return FUSEBN_KERNEL_OUT_OF_MEMORY;
+        if (form.op == Op::train_forward && a.has_mask()) a.mask.set_bit(0, 0, 0, !a.mask.bit(0, 0, 0));
+        return 5;
+    }
+    ++fake_run.runs;
+    fake_run.unaligned_entry = form.unaligned;
+    return a.context->parallel_for(a.context, run_channel, 0, static_cast<std::int32_t>(a.branch[0].x.c),
+                                   reinterpret_cast<std::uint8_t*>(&a));
+}
+
+// One function for every form, made from its number.
+constexpr std::size_t form_count = 3 * 6 * 3 * 3 * 2 * 4;
+constexpr Form form_of(std::size_t number) {
+    const auto next = [&number](std::size_t count) {
+        const std::size_t digit = number % count;
+        number /= count;
+        return static_cast<int>(digit);
+    };
+    Form form{};
+    form.op = static_cast<Op>(next(3));
+    form.activation = static_cast<Activation>(next(6));
+    form.residual = static_cast<Residual>(next(3));
+    form.dtype = static_cast<DataType>(next(3));
+    form.unaligned = next(2) != 0;
+    form.kind = static_cast<Kind>(next(4));
+    return form;
+}
+
+template <std::size_t number>
+int entry(void** argv) {
+    static constexpr Form form = form_of(number);
+    return run(form, argv);
+}
+
+template <std::size_t... numbers>
+constexpr std::array<fusebn_entry, form_count> entries(std::index_sequence<numbers...>) {
+    return {entry<numbers>...};
+}
+
+}  // namespace
+
+fusebn_entry fake_entry(const FakeRow& row, Kind kind, bool unaligned) {
+    static const auto table = entries(std::make_index_sequence<form_count>());
+    for (std::size_t i = 0; i < form_count; ++i) {
+        const Form form = form_of(i);
+        if (form.op == row.op && form.activation == row.activation && form.residual == row.residual &&
+            form.dtype == row.dtype && form.unaligned == unaligned && form.kind == kind) {
+            return table[i];
+        }
+    }
+    return nullptr;
+}
+
+}  // namespace fusebn::test
