@@ -3,17 +3,17 @@
 
 #include <string>
 
-#include "layer_case.h"
+#include "workload.h"
 
 namespace fusebn::bench {
 
 struct Verdict {
     std::string complaint;  // empty: all values agree
-    double worst = 0;       // the largest error of y, as a share of its bound
+    double worst = 0;       // the largest error of y or dx, as a share of its bound
 };
 
-// One call of forward was made, with `before` as the layer's state; y is its result.
-Verdict check(const LayerCase& layer_case, const float* x, const float* y, const BatchNorm& layer,
-              const BatchNormState& before);
+// One call of workload.run() was made after prepare(). Of backward the gradient is checked, by the statistics that the
+// forward call kept; those are checked where training is.
+Verdict check(const LayerCase& layer_case, const Workload& workload);
 
 }  // namespace fusebn::bench

@@ -78,7 +78,7 @@ template <CopyLines copy_lines>
 int copy_entry(void** argv) {
     const fusebn_context* context = *static_cast<const fusebn_context**>(argv[0]);
     const auto& x = *static_cast<const fusebn_buffer*>(argv[1]);
-    const auto& y = *static_cast<const fusebn_buffer*>(argv[7]);
+    const auto& y = *static_cast<const fusebn_buffer*>(argv[8]);
     Closure closure{reinterpret_cast<const float*>(x.host), reinterpret_cast<float*>(y.host), x.dim[0].extent};
     const auto pieces = static_cast<std::int32_t>((closure.count + piece - 1) / piece);
     return context->parallel_for(context, copy_piece<copy_lines>, 0, pieces, reinterpret_cast<std::uint8_t*>(&closure));
@@ -98,6 +98,7 @@ constexpr fusebn_kernel row(const char* name, const fusebn_variant (&variants)[3
             FUSEBN_VIEW_PLANAR,
             FUSEBN_DTYPE_F32,
             FUSEBN_ACTIVATION_NONE,
+            FUSEBN_RESIDUAL_NONE,
             {FUSEBN_ANY, FUSEBN_ANY, FUSEBN_ANY},
             0,
             3,
@@ -110,11 +111,12 @@ constexpr fusebn_kernel_table plain_table{FUSEBN_ABI_VERSION, 1, "copy", "", &pl
 
 }  // namespace
 
-std::function<void()> make_copy(Copy copy, const float* x, float* y, std::int64_t elements) {
+std::function<void()> make_copy(Copy copy, const void* from_data, void* to_data, std::int64_t bytes) {
+    const std::int64_t elements = (bytes + std::int64_t{sizeof(float)} - 1) / std::int64_t{sizeof(float)};
     auto layer = std::make_shared<BatchNorm1d>(1, copy == Copy::streaming ? streaming_table : plain_table);
     layer->eval();
-    const ConstTensor from = tensor(x, Layout::NCL, {1, 1, elements});
-    const Tensor to = tensor(y, Layout::NCL, {1, 1, elements});
+    const ConstTensor from = tensor(static_cast<const float*>(from_data), Layout::NCL, {1, 1, elements});
+    const Tensor to = tensor(static_cast<float*>(to_data), Layout::NCL, {1, 1, elements});
     return [layer, from, to] {
         if (const Status status = layer->forward(from, to); !status.ok()) {
             std::fprintf(stderr, "copy: %s\n", status.message().c_str());

@@ -1,4 +1,5 @@
-// The machine's copy speed, as the floor of an operation that reads x once and writes y once.
+// The machine's copy speed: what an operation would take that did nothing but move its bytes, half of them in and half
+// of them out.
 //
 // The copies are kernels of a table of their own, called through a layer like any other kernel: same threads, same
 // cost of a call, same choice of instruction set.
@@ -10,11 +11,12 @@
 namespace fusebn::bench {
 
 enum class Copy {
-    plain,     // stores go through the cache: the faster one where x and y fit in it
+    plain,     // stores go through the cache: the faster one where both tensors fit in it
     streaming  // stores go past the cache, whole lines at a time: the faster one where they do not
 };
 
-// A call copies `elements` from x to y; y starts on a cache line. Exits where the layer refuses the call.
-std::function<void()> make_copy(Copy copy, const float* x, float* y, std::int64_t elements);
+// A call copies `bytes`, rounded up to whole floats; `to` starts on a cache line. Exits where the layer refuses the
+// call.
+std::function<void()> make_copy(Copy copy, const void* from, void* to, std::int64_t bytes);
 
 }  // namespace fusebn::bench

@@ -1,9 +1,6 @@
 #include "layer_case.h"
 
-#include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <new>
 
 #include "threads.h"
 
@@ -29,33 +26,46 @@ float uniform(std::uint64_t i, float low, float high) {
     return low + (high - low) * static_cast<float>(mixed(i) >> 40) * 0x1p-24f;
 }
 
+// Where the numbers of a stream begin.
+std::uint64_t start_of(int stream) { return static_cast<std::uint64_t>(stream) << 44; }
+
 std::int64_t square_root(std::int64_t square) {
     const auto root = static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(square))));
     return root * root == square ? root : 0;
 }
 
+void store(void* x, DataType dtype, std::int64_t i, float value) {
+    switch (dtype) {
+        case DataType::f32: static_cast<float*>(x)[i] = value; return;
+        case DataType::bf16: static_cast<bfloat16*>(x)[i] = to_bfloat16(value); return;
+        case DataType::f16: static_cast<float16*>(x)[i] = to_float16(value); return;
+    }
+}
+
 }  // namespace
 
-void Buffer::Free::operator()(float* p) const { std::free(p); }
-
-float* Buffer::at_least(std::int64_t elements) {
-    constexpr std::size_t line = 64;
-    if (elements > size_) {
-        data_.reset();
-        const std::size_t bytes = (static_cast<std::size_t>(elements) * sizeof(float) + line - 1) / line * line;
-        data_.reset(static_cast<float*>(std::aligned_alloc(line, bytes)));
-        if (!data_) throw std::bad_alloc();
-        size_ = elements;
-        std::fill_n(data_.get(), elements, 0.0f);
+std::int64_t LayerCase::floor_bytes() const {
+    const bool mask = saves_mask(activation(), residual());
+    const bool kinked_or_none = mask || activation() == Activation::none;
+    int tensors = residual() == Residual::none ? 2 : 3;  // x, y, what is added
+    if (op() == Op::backward) {
+        tensors = 3;                                           // x, dy, dx
+        if (residual() == Residual::batch_norm) tensors += 2;  // x2, dx2
+        if (residual() == Residual::add) {
+            tensors += kinked_or_none ? 1 : 2;  // dresidual, and the residual where a bit an element will not do
+        }
     }
-    return data_.get();
+    const std::int64_t mask_bytes = mask && op() != Op::inference ? (elements() + 7) / 8 : 0;
+    return tensors * tensor_bytes() + mask_bytes;
 }
 
 Extents LayerCase::extents() const { return layout == Layout::NCHW ? Extents{N, C, H, W} : Extents{N, H, W, C}; }
 
 std::string LayerCase::op_name() const {
-    const std::string name(to_string(op()));
-    return activation() == Activation::none ? name : name + "+" + std::string(to_string(activation()));
+    std::string name(to_string(op()));
+    if (residual() != Residual::none) name += "+" + std::string(to_string(residual()));
+    if (activation() != Activation::none) name += "+" + std::string(to_string(activation()));
+    return name;
 }
 
 std::string LayerCase::shape_name() const {
@@ -65,8 +75,9 @@ std::string LayerCase::shape_name() const {
     return name;
 }
 
-oracle::Tensor LayerCase::view_of(const float* x) const {
-    return layout == Layout::NCHW ? oracle::planar(x, N, C, H * W) : oracle::interleaved(x, N * H * W, C);
+oracle::Tensor LayerCase::view_of(const void* x) const {
+    return layout == Layout::NCHW ? oracle::planar(x, dtype(), N, C, H * W)
+                                  : oracle::interleaved(x, dtype(), N * H * W, C);
 }
 
 LayerCase case_of(const fusebn_kernel_table& table, const fusebn_kernel& kernel) {
@@ -96,26 +107,28 @@ LayerCase case_of(const fusebn_kernel_table& table, const fusebn_kernel& kernel)
     return c;
 }
 
-void fill(const LayerCase& layer_case, float* x) {
+void fill(const LayerCase& layer_case, void* x, int stream) {
     const oracle::Tensor t = layer_case.view_of(x);
+    const std::uint64_t start = start_of(stream), channels_start = start + (std::uint64_t{1} << 43);
     in_parts(t.outer, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t o = begin; o < end; ++o) {
             for (std::int64_t c = 0; c < t.channels; ++c) {
-                const auto seed = static_cast<std::uint64_t>(c);
-                const float mean = uniform(2 * seed, -2, 2), spread = uniform(2 * seed + 1, 0.5f, 2);
+                const std::uint64_t seed = channels_start + 2 * static_cast<std::uint64_t>(c);
+                const float mean = uniform(seed, -2, 2), spread = uniform(seed + 1, 0.5f, 2);
                 const std::int64_t first = o * t.outer_stride + c * t.channel_stride;
                 for (std::int64_t i = first; i < first + t.inner; ++i) {
-                    x[i] = mean + spread * nearly_normal(static_cast<std::uint64_t>(i));
+                    const float normal = nearly_normal(start + static_cast<std::uint64_t>(i));
+                    store(x, layer_case.dtype(), i, mean + spread * normal);
                 }
             }
         }
     });
 }
 
-BatchNormState random_state(std::int64_t channels) {
+BatchNormState random_state(std::int64_t channels, int stream) {
     BatchNormState state;
     for (std::int64_t c = 0; c < channels; ++c) {
-        const std::uint64_t seed = (std::uint64_t{1} << 40) + 4 * static_cast<std::uint64_t>(c);
+        const std::uint64_t seed = start_of(stream) + (std::uint64_t{1} << 42) + 4 * static_cast<std::uint64_t>(c);
         state.gamma.push_back(uniform(seed, 0.5f, 1.5f));
         state.beta.push_back(uniform(seed + 1, -0.5f, 0.5f));
         state.running_mean.push_back(uniform(seed + 2, -2, 2));

@@ -1,21 +1,16 @@
 // Runs every kernel of the libraries that it is built with: checks each against the double-precision oracle, then times
 // it beside a copy of the same bytes and beside oneDNN.
-#include <bench_shapes.h>
-#include <resnet50_bn.h>
-#include <resnet50_bn_nhwc.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <fstream>
 #include <iostream>
-#include <set>
-#include <sstream>
 #include <string>
 #include <vector>
 
+#include "cases.h"
 #include "measure.h"
 #include "onednn_contender.h"
 
@@ -31,52 +26,8 @@ struct Arguments {
     bool quick = false, list = false;
 };
 
-// The kernels whose name has one of the words, each once, those with a shape of their own first.
-std::vector<LayerCase> chosen_cases(const std::string& words) {
-    const fusebn_kernel_table* const tables[] = {&resnet50_bn::kernels(), &resnet50_bn_nhwc::kernels(),
-                                                 &bench_shapes::kernels()};
-    std::vector<std::string> wanted;
-    std::istringstream stream(words);
-    for (std::string word; std::getline(stream, word, ',');) wanted.push_back(word);
-    std::vector<LayerCase> cases;
-    std::set<std::string> names;
-    for (const bool fixed : {true, false}) {
-        for (const fusebn_kernel_table* table : tables) {
-            for (int i = 0; i < table->kernel_count; ++i) {
-                const LayerCase c = case_of(*table, table->kernels[i]);
-                const std::string name = c.kernel->name;
-                const bool is_wanted =
-                    words == "all" || std::any_of(wanted.begin(), wanted.end(), [&](const auto& word) {
-                        return name.find(word) != std::string::npos;
-                    });
-                if (c.fixed == fixed && is_wanted && names.insert(name).second) cases.push_back(c);
-            }
-        }
-    }
-    return cases;
-}
-
 void say_progress(std::size_t done, std::size_t all, const std::string& name) {
     if (isatty(STDERR_FILENO)) std::fprintf(stderr, "\r\033[K[%zu/%zu] %s", done, all, name.c_str());
-}
-
-// For each operation, the kernels of the fewest and of the most channels.
-std::vector<Overhead> overheads(const std::vector<LayerCase>& cases, Workspace& workspace) {
-    std::vector<Overhead> all;
-    for (const fusebn::Op op : {fusebn::Op::inference, fusebn::Op::train_forward}) {
-        const LayerCase *fewest = nullptr, *most = nullptr;
-        for (const LayerCase& c : cases) {
-            if (!c.fixed || c.op() != op) continue;
-            if (fewest == nullptr || c.C < fewest->C) fewest = &c;
-            if (most == nullptr || c.C > most->C) most = &c;
-        }
-        for (const LayerCase* c : {fewest, most}) {
-            if (c == nullptr || (c == most && most->C == fewest->C)) continue;
-            all.push_back(
-                measure_overhead(*c, workspace.x.at_least(c->elements()), workspace.y.at_least(c->elements())));
-        }
-    }
-    return all;
 }
 
 int run(const Arguments& a) {
@@ -103,11 +54,11 @@ int run(const Arguments& a) {
     print_machine(std::cout, report);
     std::cout.flush();
 
-    Workspace workspace;
+    Workspace workspace, twin_workspace;
     int wrong = 0;
     for (std::size_t i = 0; i < cases.size(); ++i) {
         say_progress(i + 1, cases.size(), cases[i].kernel->name);
-        Outcome outcome = measure(cases[i], report.machine, a.budget, workspace);
+        Outcome outcome = measure(cases[i], report.machine, a.budget, workspace, twin_workspace);
         if (outcome.row) report.rows.push_back(std::move(*outcome.row));
         if (!outcome.warning.empty()) std::cerr << cases[i].kernel->name << ": " << outcome.warning << "\n";
         if (outcome.complaint.empty()) continue;
@@ -116,7 +67,7 @@ int run(const Arguments& a) {
         ++wrong;
     }
     say_progress(cases.size(), cases.size(), "done\n");
-    report.overheads = overheads(cases, workspace);
+    report.overheads = measure_overheads(cases, workspace);
 
     sort(report.rows);
     print_table(std::cout, report, false);
@@ -132,6 +83,7 @@ int run(const Arguments& a) {
         std::ofstream out(a.markdown);
         print_machine(out, report);
         print_table(out, report, true);
+        print_summary(out, report);
         if (!out.flush()) {
             std::cerr << a.markdown << " cannot be written\n";
             written = false;
@@ -144,8 +96,10 @@ int run(const Arguments& a) {
 
 int main(int argc, char** argv) {
     Arguments a;
-    CLI::App app("Checks and times the kernels of ResNet-50");
-    app.add_option("--kernels", a.kernels, "all, or parts of kernel names, separated by commas")->capture_default_str();
+    CLI::App app("Checks and times the kernels of ResNet-50 and a few more");
+    app.add_option("--kernels", a.kernels,
+                   "all, or parts of kernel names, separated by commas: bn_backward_f32_planar, _add_")
+        ->capture_default_str();
     app.add_option("--seconds", a.budget.seconds, "Time for the rounds of one kernel")->capture_default_str();
     app.add_option("--rounds", a.rounds, "Exactly so many rounds, instead")->check(CLI::Range(1, 100000));
     app.add_option("--threads", a.threads, "Of every contender (default: fusebn's own choice)")

@@ -1,10 +1,11 @@
 #include "measure.h"
 
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <exception>
+#include <string>
+#include <vector>
 
+#include "cases.h"
 #include "check.h"
 #include "copy.h"
 #include "onednn_contender.h"
@@ -12,38 +13,71 @@
 namespace fusebn::bench {
 namespace {
 
-// Whether a peer computes what fusebn does. It is not its correctness that is in question, so a sample of y and a loose
-// bound will do.
+// Whether a peer computes what fusebn does. It is not its correctness that is in question, so a sample of y or dx and
+// loose bounds will do.
 class Sample {
 public:
-    Sample(const float* y, std::int64_t elements) : elements_(elements) {
-        for (std::int64_t i = 0; i < elements; i += step) values_.push_back(y[i]);
-    }
-    bool is_like(const float* y) const {
-        for (std::int64_t i = 0; i < elements_; i += step) {
-            // Negated, so that a NaN is not like anything.
-            if (!(std::abs(y[i] - values_[static_cast<std::size_t>(i / step)]) <= 1e-3f)) return false;
+    Sample(const LayerCase& c, const Workload& workload)
+        : case_(c), dgamma_(workload.layer().grad_gamma()), dbeta_(workload.layer().grad_beta()) {
+        for (std::int64_t i = 0; i < c.elements(); i += step) {
+            values_.push_back(oracle::element(workload.operands().out, c.dtype(), i));
         }
-        return true;
+    }
+    // Where the peer's result is another, or "".
+    std::string difference(const void* out, const Peer& peer) const {
+        const double unit = oracle::storage(case_.dtype()).unit;
+        for (std::int64_t i = 0; i < case_.elements(); i += step) {
+            const double wanted = values_[static_cast<std::size_t>(i / step)];
+            const double got = oracle::element(out, case_.dtype(), i);
+            // Two values that are nearly the same may be stored as neighbours. `agrees` is false for a NaN.
+            if (!oracle::agrees(got, wanted, 1e-3 + 2 * unit * std::abs(wanted))) {
+                return text("element", i, got, wanted);
+            }
+        }
+        const std::string dgamma = difference("dgamma of channel", peer.dgamma, dgamma_);
+        return dgamma.empty() ? difference("dbeta of channel", peer.dbeta, dbeta_) : dgamma;
     }
 
 private:
+    static std::string text(const char* what, std::int64_t i, double got, double wanted) {
+        return std::string(what) + " " + std::to_string(i) + " is " + std::to_string(got) + ", fusebn's " +
+               std::to_string(wanted);
+    }
+    std::string difference(const char* what, const float* got, const std::vector<float>& wanted) const {
+        if (got == nullptr) return "";
+        // A sum of values around one, to which oneDNN's mean adds its own error once for each; and a ReLU may open on
+        // the other side where its argument is next to zero, for an element or two.
+        const auto count = static_cast<double>(case_.elements() / case_.C);
+        const double elements = case_.activation() == Activation::none ? 0 : 32;
+        for (std::size_t c = 0; c < wanted.size(); ++c) {
+            const auto value = static_cast<double>(wanted[c]), peers = static_cast<double>(got[c]);
+            if (!oracle::agrees(peers, value, elements + 1e-4 * (count + std::abs(value)))) {
+                return text(what, static_cast<std::int64_t>(c), peers, value);
+            }
+        }
+        return "";
+    }
+
     static constexpr std::int64_t step = 997;  // a prime: all channels and all places in a row
-    std::int64_t elements_;
-    std::vector<float> values_;
+    const LayerCase& case_;
+    std::vector<double> values_;
+    std::vector<float> dgamma_, dbeta_;
 };
 
-void add_peers(std::vector<Contender>& contenders, const LayerCase& c, const float* x, float* y,
-               const BatchNormState& state, double eps, int threads, std::string& warning) {
-    const Sample sample(y, c.elements());
+void add_peers(std::vector<Contender>& contenders, const LayerCase& c, const Workload& workload, int threads,
+               std::string& warning) {
+    const Sample sample(c, workload);
+    void* const out = workload.operands().out;
     try {
-        for (const Peer& peer : onednn_peers(c, x, y, state, eps, threads)) {
+        for (const Peer& peer :
+             onednn_peers(c, workload.operands(), workload.state(), workload.layer().options().eps, threads)) {
             peer.run();
-            peer.fetch(y);
-            if (sample.is_like(y)) {
+            peer.fetch(out);
+            const std::string difference = sample.difference(out, peer);
+            if (difference.empty()) {
                 contenders.push_back({peer.name, peer.run});
             } else {
-                warning = peer.name + " is left out: its result is another";
+                warning = peer.name + " is left out: " + difference;
             }
         }
     } catch (const std::exception& e) {
@@ -51,51 +85,44 @@ void add_peers(std::vector<Contender>& contenders, const LayerCase& c, const flo
     }
 }
 
+// Prepared and run once; empty, or what is wrong.
+std::string first_run(const LayerCase& c, Workload& workload) {
+    Status status = workload.prepare();
+    if (status.ok()) status = workload.run();
+    if (!status.ok()) return status.message();
+    const std::string ran = BatchNorm::last_kernel();
+    return ran.substr(0, ran.find(' ')) == c.kernel->name ? "" : "another kernel was chosen: " + ran;
+}
+
 }  // namespace
 
-Outcome measure(const LayerCase& c, const Machine& machine, const Budget& budget, Workspace& workspace) {
+Outcome measure(const LayerCase& c, const Machine& machine, const Budget& budget, Workspace& workspace,
+                Workspace& twin_workspace) {
     Outcome outcome;
-    float* const x = workspace.x.at_least(c.elements());
-    float* const y = workspace.y.at_least(c.elements());
-    fill(c, x);
-
-    // The whole table for a kernel with a shape of its own, so that the choice is tested too; a generic one alone,
-    // since another might be preferred for the shape.
-    fusebn_kernel_table alone = *c.table;
-    alone.kernel_count = 1;
-    alone.kernels = c.kernel;
-    BatchNormOptions options;
-    options.activation = c.activation();
-    BatchNorm2d layer(static_cast<int>(c.C), c.fixed ? *c.table : alone, options);
-    layer.train(c.op() == Op::train_forward);
-    const BatchNormState state = random_state(c.C);
-    Status status = layer.set_state(state);
-    const ConstTensor from = tensor(static_cast<const float*>(x), c.layout, c.extents());
-    const Tensor to = tensor(y, c.layout, c.extents());
-    if (status.ok()) status = layer.forward(from, to);
-    if (!status.ok()) {
-        outcome.complaint = status.message();
-        return outcome;
-    }
-    const std::string ran = BatchNorm::last_kernel();
-    if (ran.substr(0, ran.find(' ')) != c.kernel->name) {
-        outcome.complaint = "another kernel was chosen: " + ran;
-        return outcome;
-    }
-    const Verdict verdict = check(c, x, y, layer, state);
+    Workload workload(c, workspace);
+    outcome.complaint = first_run(c, workload);
+    if (!outcome.complaint.empty()) return outcome;
+    const Verdict verdict = check(c, workload);
     outcome.complaint = verdict.complaint;
     if (!outcome.complaint.empty() || !c.fixed) return outcome;
 
     std::vector<Contender> contenders;
-    contenders.push_back({"fusebn", [&] {
-                              if (const Status s = layer.forward(from, to); !s.ok()) {
-                                  std::fprintf(stderr, "%s: %s\n", c.kernel->name, s.message().c_str());
-                                  std::exit(1);
-                              }
-                          }});
-    const bool in_cache = c.bytes() <= machine.l3;
-    contenders.push_back({"copy", make_copy(in_cache ? Copy::plain : Copy::streaming, x, y, c.elements())});
-    add_peers(contenders, c, x, y, state, options.eps, machine.threads, outcome.warning);
+    contenders.push_back({"fusebn", [&] { workload.run_or_exit(); }});
+    const bool in_cache = c.floor_bytes() <= machine.l3;
+    const std::int64_t half = c.floor_bytes() / 2;
+    contenders.push_back(
+        {"copy", make_copy(in_cache ? Copy::plain : Copy::streaming, workspace.copy_from.at_least(half + 4),
+                           workspace.copy_to.at_least(half + 4), half)});
+    std::optional<Workload> twin;
+    if (const std::optional<LayerCase> f32 = f32_twin(c)) {
+        twin.emplace(*f32, twin_workspace);
+        if (const std::string complaint = first_run(*f32, *twin); complaint.empty()) {
+            contenders.push_back({"fusebn-f32", [&] { twin->run_or_exit(); }});
+        } else {
+            outcome.warning = "the f32 kernel is left out: " + complaint;
+        }
+    }
+    add_peers(contenders, c, workload, machine.threads, outcome.warning);
     outcome.row = Row{c, verdict.worst, in_cache, race(contenders, budget)};
     return outcome;
 }

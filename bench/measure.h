@@ -6,13 +6,9 @@
 
 #include "layer_case.h"
 #include "report.h"
+#include "workload.h"
 
 namespace fusebn::bench {
-
-// Buffers that every case uses again.
-struct Workspace {
-    Buffer x, y;
-};
 
 struct Outcome {
     std::string complaint;   // empty: the kernel's result is right
@@ -20,6 +16,8 @@ struct Outcome {
     std::optional<Row> row;  // not for a wrong result, and not for a kernel without a shape of its own
 };
 
-Outcome measure(const LayerCase& layer_case, const Machine& machine, const Budget& budget, Workspace& workspace);
+// A 16-bit kernel also takes turns with f32_twin() of it, in `twin_workspace`.
+Outcome measure(const LayerCase& layer_case, const Machine& machine, const Budget& budget, Workspace& workspace,
+                Workspace& twin_workspace);
 
 }  // namespace fusebn::bench

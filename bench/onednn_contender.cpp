@@ -8,6 +8,7 @@
 #include <dnnl.hpp>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 
 namespace fusebn::bench {
 namespace {
@@ -22,18 +23,23 @@ const dnnl::engine& engine() {
 // What one primitive needs, alive as long as it may run.
 struct Primitive {
     dnnl::stream stream{engine()};
-    dnnl::batch_normalization_forward primitive;
+    dnnl::primitive primitive;
     std::unordered_map<int, memory> arguments;
-    memory dst;
+    memory result;
 
     void run() {
         primitive.execute(stream, arguments);
         stream.wait();
     }
+    const float* values(int argument) const {
+        const auto found = arguments.find(argument);
+        return found != arguments.end() ? static_cast<const float*>(found->second.get_data_handle()) : nullptr;
+    }
 };
 
 memory::desc describe(const LayerCase& c, memory::format_tag tag) {
-    return {{c.N, c.C, c.H, c.W}, memory::data_type::f32, tag};  // oneDNN's extents are always in the order NCHW
+    const auto type = c.dtype() == DataType::bf16 ? memory::data_type::bf16 : memory::data_type::f32;
+    return {{c.N, c.C, c.H, c.W}, type, tag};  // oneDNN's extents are always in the order NCHW
 }
 
 memory::format_tag blocked_tag() {
@@ -53,62 +59,97 @@ memory touched(const memory::desc& desc) {
     return m;
 }
 
-std::shared_ptr<Primitive> make(const LayerCase& c, const memory& src, const memory& dst, const BatchNormState& state,
-                                double eps) {
+void reorder(const memory& from, const memory& to) {
+    dnnl::stream stream(engine());
+    dnnl::reorder(from, to).execute(stream, const_cast<memory&>(from), const_cast<memory&>(to));
+    stream.wait();
+}
+
+// In one layout; `dy` is empty where there is none, and `result` takes y or dx.
+struct Tensors {
+    memory x, dy, result;
+};
+
+std::shared_ptr<Primitive> make(const LayerCase& c, const Tensors& tensors, const BatchNormState& state, double eps) {
     using dnnl::normalization_flags;
-    const bool training = c.op() == Op::train_forward;
+    const bool by_batch = c.op() != Op::inference;
     normalization_flags flags = normalization_flags::use_scale | normalization_flags::use_shift;
-    if (!training) flags |= normalization_flags::use_global_stats;
+    if (!by_batch) flags |= normalization_flags::use_global_stats;
     if (c.activation() == Activation::relu) flags |= normalization_flags::fuse_norm_relu;
+    const memory::desc tensor = tensors.x.get_desc();
     const dnnl::batch_normalization_forward::desc desc(
-        training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference, src.get_desc(),
+        by_batch ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference, tensor,
         static_cast<float>(eps), flags);
     const dnnl::batch_normalization_forward::primitive_desc pd(desc, engine());
 
     auto p = std::make_shared<Primitive>();
     p->primitive = dnnl::batch_normalization_forward(pd);
-    p->dst = dst;
+    p->result = tensors.result;
     const memory::desc channels({c.C}, memory::data_type::f32, memory::format_tag::a);
     const auto values = [&](const std::vector<float>& v) {
         return memory(channels, engine(), const_cast<float*>(v.data()));  // inputs only
     };
-    p->arguments = {{DNNL_ARG_SRC, src},
-                    {DNNL_ARG_DST, dst},
+    p->arguments = {{DNNL_ARG_SRC, tensors.x},
+                    {DNNL_ARG_DST, tensors.result},
                     {DNNL_ARG_SCALE, values(state.gamma)},
                     {DNNL_ARG_SHIFT, values(state.beta)},
-                    {DNNL_ARG_MEAN, training ? touched(channels) : values(state.running_mean)},
-                    {DNNL_ARG_VARIANCE, training ? touched(channels) : values(state.running_var)}};
+                    {DNNL_ARG_MEAN, by_batch ? touched(channels) : values(state.running_mean)},
+                    {DNNL_ARG_VARIANCE, by_batch ? touched(channels) : values(state.running_var)}};
     // The mask that its backward pass wants of a fused ReLU.
     if (pd.workspace_desc().get_size() > 0) p->arguments[DNNL_ARG_WORKSPACE] = touched(pd.workspace_desc());
+    if (c.op() != Op::backward) return p;
+
+    p->run();  // y goes where dx will: only the statistics and the mask are needed of it
+    const dnnl::batch_normalization_backward::desc backward(dnnl::prop_kind::backward, tensor, tensor,
+                                                            static_cast<float>(eps), flags);
+    p->primitive = dnnl::batch_normalization_backward({backward, engine(), pd});
+    p->arguments.erase(DNNL_ARG_DST);
+    p->arguments.insert({{DNNL_ARG_DIFF_DST, tensors.dy},
+                         {DNNL_ARG_DIFF_SRC, tensors.result},
+                         {DNNL_ARG_DIFF_SCALE, touched(channels)},
+                         {DNNL_ARG_DIFF_SHIFT, touched(channels)}});
     return p;
+}
+
+bool supported(const LayerCase& c) {
+    return c.residual() == Residual::none && c.dtype() != DataType::f16 &&
+           (c.activation() == Activation::none || c.activation() == Activation::relu);
+}
+
+Peer peer_of(const char* name, const std::shared_ptr<Primitive>& p, std::function<void(void*)> fetch) {
+    return {name,
+            [p] { p->run(); },
+            std::move(fetch),
+            p->values(DNNL_ARG_VARIANCE),
+            p->values(DNNL_ARG_DIFF_SCALE),
+            p->values(DNNL_ARG_DIFF_SHIFT)};
 }
 
 }  // namespace
 
-std::vector<Peer> onednn_peers(const LayerCase& c, const float* x, float* y, const BatchNormState& state, double eps,
+std::vector<Peer> onednn_peers(const LayerCase& c, const Operands& operands, const BatchNormState& state, double eps,
                                int threads) {
+    if (!supported(c)) return {};
     omp_set_num_threads(threads);
     const memory::desc plain =
         describe(c, c.layout == Layout::NCHW ? memory::format_tag::nchw : memory::format_tag::nhwc);
-    const memory plain_x(plain, engine(), const_cast<float*>(x)), plain_y(plain, engine(), y);
-    const auto plain_bn = make(c, plain_x, plain_y, state, eps);
+    const auto in_plain = [&](const void* data) {
+        return data != nullptr ? memory(plain, engine(), const_cast<void*>(data)) : memory();
+    };
+    const Tensors own{in_plain(operands.x), in_plain(operands.dy), in_plain(operands.out)};
+    const auto plain_bn = make(c, own, state, eps);
 
     const memory::desc blocked = describe(c, blocked_tag());
-    const memory blocked_x = touched(blocked), blocked_y = touched(blocked);
-    const auto blocked_bn = make(c, blocked_x, blocked_y, state, eps);
-    memory from = plain_x, to = blocked_x;
-    dnnl::reorder(from, to).execute(blocked_bn->stream, from, to);
-    blocked_bn->stream.wait();
-
-    const auto fetch_into = [plain](const std::shared_ptr<Primitive>& p) {
-        return [plain, p](float* result) {
-            memory target(plain, engine(), result);
-            dnnl::reorder(p->dst, target).execute(p->stream, p->dst, target);
-            p->stream.wait();
-        };
-    };
-    return {{"onednn", [plain_bn] { plain_bn->run(); }, [](float*) {}},
-            {"onednn-blocked", [blocked_bn] { blocked_bn->run(); }, fetch_into(blocked_bn)}};
+    Tensors copies{touched(blocked), {}, touched(blocked)};
+    reorder(own.x, copies.x);
+    if (operands.dy != nullptr) {
+        copies.dy = touched(blocked);
+        reorder(own.dy, copies.dy);
+    }
+    const auto blocked_bn = make(c, copies, state, eps);
+    return {peer_of("onednn", plain_bn, [](void*) {}),
+            peer_of("onednn-blocked", blocked_bn,
+                    [plain, blocked_bn](void* out) { reorder(blocked_bn->result, memory(plain, engine(), out)); })};
 }
 
 std::string onednn_version() {

@@ -3,9 +3,7 @@
 
 namespace fusebn::bench {
 
-std::vector<Peer> onednn_peers(const LayerCase&, const float*, float*, const BatchNormState&, double, int) {
-    return {};
-}
+std::vector<Peer> onednn_peers(const LayerCase&, const Operands&, const BatchNormState&, double, int) { return {}; }
 
 std::string onednn_version() { return ""; }
 

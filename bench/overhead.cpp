@@ -7,10 +7,8 @@ namespace {
 
 int nothing(void**) { return 0; }
 
-}  // namespace
-
-Overhead measure_overhead(const LayerCase& layer_case, const float* x, float* y) {
-    fusebn_kernel_table table = *layer_case.table;
+Overhead measure_overhead(const LayerCase& c, Workspace& workspace) {
+    fusebn_kernel_table table = *c.table;
     std::vector<fusebn_kernel> kernels(table.kernels, table.kernels + table.kernel_count);
     std::vector<std::vector<fusebn_variant>> variants;
     for (fusebn_kernel& kernel : kernels) {
@@ -24,15 +22,31 @@ Overhead measure_overhead(const LayerCase& layer_case, const float* x, float* y)
     }
     table.kernels = kernels.data();
 
-    BatchNormOptions options;
-    options.activation = layer_case.activation();
-    BatchNorm2d layer(static_cast<int>(layer_case.C), table, options);
-    layer.train(layer_case.op() == Op::train_forward);
-    const ConstTensor from = tensor(x, layer_case.layout, layer_case.extents());
-    const Tensor to = tensor(y, layer_case.layout, layer_case.extents());
-    bool ok = true;
-    const double ns = nanoseconds([&] { ok = layer.forward(from, to).ok() && ok; });
-    return {std::string(to_string(layer_case.op())), layer_case.C, ok ? ns : -1};
+    LayerCase without_work = c;
+    without_work.table = &table;
+    Workload workload(without_work, workspace);
+    bool ok = workload.prepare().ok();
+    const double ns = nanoseconds([&] { ok = workload.run().ok() && ok; });
+    return {std::string(to_string(c.op())), c.C, ok ? ns : -1};
+}
+
+}  // namespace
+
+std::vector<Overhead> measure_overheads(const std::vector<LayerCase>& cases, Workspace& workspace) {
+    std::vector<Overhead> all;
+    for (const auto& [op, name] : op_names) {
+        const LayerCase *fewest = nullptr, *most = nullptr;
+        for (const LayerCase& c : cases) {
+            if (!c.fixed || c.op() != op || c.residual() != Residual::none) continue;
+            if (fewest == nullptr || c.C < fewest->C) fewest = &c;
+            if (most == nullptr || c.C > most->C) most = &c;
+        }
+        for (const LayerCase* c : {fewest, most}) {
+            if (c == nullptr || (c == most && most->C == fewest->C)) continue;
+            all.push_back(measure_overhead(*c, workspace));
+        }
+    }
+    return all;
 }
 
 }  // namespace fusebn::bench

@@ -16,9 +16,9 @@ namespace fusebn::bench {
 // One kernel, measured.
 struct Row {
     LayerCase layer_case;
-    double error;                  // largest error of y as a share of its bound
-    bool in_cache;                 // x and y together fit in the last-level cache: "copy" is then the plain one
-    std::vector<Samples> samples;  // fusebn, copy, then the peers
+    double error;                  // largest error of y or dx as a share of its bound
+    bool in_cache;                 // the tensors fit in the last-level cache together: "copy" is then the plain one
+    std::vector<Samples> samples;  // fusebn, copy, of a 16-bit kernel fusebn-f32, then the peers
 
     const Samples* find(const std::string& contender) const;
     double median_ms(const std::string& contender) const;
@@ -27,6 +27,8 @@ struct Row {
     Quartiles fraction_of_copy(const std::string& contender) const;
     // The contender's time over fusebn's: above 1, fusebn is faster.
     Quartiles ratio_to_fusebn(const std::string& contender) const;
+    // fusebn's time over that of the same in f32.
+    Quartiles share_of_f32() const;
 };
 
 struct Report {
@@ -38,17 +40,25 @@ struct Report {
     std::vector<Row> rows;
 };
 
-// By operation, layout and size, largest first.
+// By operation, type, layout and size, largest first.
 void sort(std::vector<Row>& rows);
+
+// "1.22 (1.19-1.25)": the median and the quartiles. And a number with so many digits.
+std::string with_quartiles(const Quartiles& q);
+std::string fixed(double value, int digits);
 
 void print_machine(std::ostream& out, const Report& report);
 void print_table(std::ostream& out, const Report& report, bool markdown);
+
+// What the rows come to, and each figure that has a bar with that bar (summary.cpp).
 void print_summary(std::ostream& out, const Report& report);
 
-// A line for the machine, then a line for every row and contender:
-//   {"op","layout","dtype","shape","contender","median_ms","gbps","fraction_of_copy","ratio_to_fusebn"}
-// shape is in the layout's order. "op" is "train_forward+relu" where a ReLU is fused. False where `path` cannot be
-// written.
+// A line for the machine, then a line for every row and contender (json.cpp):
+//   {"op","layout","dtype","shape","contender","median_ms","quartiles_ms","gbps","fraction_of_copy",
+//    "ratio_to_fusebn","ratio_quartiles"}
+// shape is in the layout's order; ratios are medians over pairs of turns. "op" is "train_forward+add+relu" where an
+// addition and a ReLU are fused. "fusebn-f32", which moves other bytes, has no gbps and no fraction_of_copy. False
+// where `path` cannot be written.
 bool write_json(const std::string& path, const Report& report);
 
 }  // namespace fusebn::bench

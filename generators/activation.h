@@ -10,8 +10,8 @@ namespace fusebn {
 // act(v). NaN stays NaN. `slope`: leaky_relu's.
 Halide::Expr activate(Activation activation, Halide::Expr v, Halide::Expr slope);
 
-// act'(v) * dy; at a kink the derivative from the left. Where v is NaN relu, relu6 and leaky_relu pass dy on, as
-// PyTorch does.
+// act'(v) * dy; at a kink that of the outer side (below 0 or -3, above 3 or 6). Where v is NaN, relu, relu6 and
+// hardswish let nothing pass, leaky_relu what it lets pass below zero.
 Halide::Expr activation_gradient(Activation activation, Halide::Expr v, Halide::Expr dy, Halide::Expr slope);
 
 // Of relu, relu6 and leaky_relu: whether dy passes as it is, and the gradient from that bit alone.

@@ -32,8 +32,13 @@ Expr from_f32(DataType dtype, Expr value) {
             const Expr quiet = b | constant(0x00400000);
             return u16(select(value == value, b + (constant(0x7fff) + odd), quiet) >> constant(16));
         }
-        // Halide's emulation makes infinities of some signalling NaNs.
-        case DataType::f16: return reinterpret<std::uint16_t>(cast(Float(16), value));
+        case DataType::f16: {
+            // Halide's emulation makes infinities of NaNs.
+            const Expr b = bits(value);
+            const Expr nan =
+                ((b >> constant(16)) & constant(0x8000)) | constant(0x7e00) | ((b >> constant(13)) & constant(0x03ff));
+            return select(value == value, reinterpret<std::uint16_t>(cast(Float(16), value)), u16(nan));
+        }
     }
     return value;
 }

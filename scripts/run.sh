@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# ResNet-50's batch norms, from the model to the table: imports it, builds its library, checks every kernel against the
-# double-precision oracle, and times each beside a copy of the same bytes and beside oneDNN.
+# ResNet-50's batch norms, from the model to the table: imports it, builds its library, checks every kernel of the
+# benchmark (bench/CMakeLists.txt) against the double-precision oracle, and times each beside a copy of the same bytes,
+# beside oneDNN, and 16-bit ones beside f32.
 #
-#   scripts/run.sh              about 3 minutes; on a machine that has nothing of it yet, below 15
+#   scripts/run.sh              about 10 minutes; on a machine that has nothing of it yet, below 25
 #   scripts/run.sh --quick      whether everything works, without times that mean anything
 #
 # Further arguments go to the benchmark (build/release/bench/fusebn_bench --help).
@@ -22,10 +23,11 @@ say "building fusebn, the kernels and the benchmark"
 
 # The benchmark's own libraries are built above, beside everything else; this is the same once more, alone and from
 # nothing, for its time.
-say "ResNet-50 at batch 32: import and build, inference and train_forward, three instruction sets"
+say "ResNet-50 at batch 32: import and build, inference, train_forward and backward, three instruction sets"
 rm -rf build/resnet50
 mkdir -p build/resnet50
-"$fusebn" import examples/models/resnet50.onnx --batch 32 --ops inference,train_forward -o build/resnet50/resnet50.toml
+"$fusebn" import examples/models/resnet50.onnx --batch 32 --ops inference,train_forward,backward \
+  -o build/resnet50/resnet50.toml
 start=$(date +%s%N)
 "$fusebn" build build/resnet50/resnet50.toml -o build/resnet50/library
 build_ms=$((($(date +%s%N) - start) / 1000000))
