@@ -6,6 +6,8 @@
 #include <llvm/IR/IntrinsicInst.h>
 #include <llvm/Passes/PassBuilder.h>
 
+#include <optional>
+
 namespace fusebn {
 
 // The access type, or one of its parents, is called `name`.
@@ -83,6 +85,45 @@ void unmask_stack(llvm::Module& module) {
                                                masked->getArgOperand(1), masked->getParamAlign(1));
                     masked->eraseFromParent();
                 }
+            }
+        }
+    }
+}
+
+// A masked access of which a single, known lane is wanted becomes a scalar one. LLVM 22 does so itself, and where it
+// has made a truncation part of the store, forgets it: of a bf16 it would store four bytes, two of them behind the row.
+void scalarize_single_lanes(llvm::Module& module) {
+    const auto single_lane = [](const llvm::Value* mask) -> std::optional<unsigned> {
+        const auto* constant = llvm::dyn_cast<llvm::Constant>(mask);
+        const auto* type = llvm::dyn_cast<llvm::FixedVectorType>(mask->getType());
+        std::optional<unsigned> lane;
+        for (unsigned i = 0; constant && type && i < type->getNumElements(); ++i) {
+            const llvm::Constant* bit = constant->getAggregateElement(i);
+            if (!bit || !(bit->isNullValue() || bit->isOneValue()) || (bit->isOneValue() && lane)) return std::nullopt;
+            if (bit->isOneValue()) lane = i;
+        }
+        return lane;
+    };
+    for (llvm::Function& function : module) {
+        for (llvm::BasicBlock& block : function) {
+            for (llvm::Instruction& i : llvm::make_early_inc_range(block)) {
+                auto* masked = llvm::dyn_cast<llvm::IntrinsicInst>(&i);
+                const bool load = masked && masked->getIntrinsicID() == llvm::Intrinsic::masked_load;
+                if (!load && !(masked && masked->getIntrinsicID() == llvm::Intrinsic::masked_store)) continue;
+                const auto lane = single_lane(masked->getArgOperand(load ? 1 : 2));
+                if (!lane) continue;
+                llvm::IRBuilder<> builder(masked);
+                llvm::Value* vector = masked->getArgOperand(load ? 2 : 0);
+                auto* element = llvm::cast<llvm::VectorType>(vector->getType())->getElementType();
+                auto* address = builder.CreateConstGEP1_32(element, masked->getArgOperand(load ? 0 : 1), *lane);
+                const llvm::Align alignment(element->getScalarSizeInBits() / 8);
+                if (load) {
+                    auto* value = builder.CreateAlignedLoad(element, address, alignment);
+                    masked->replaceAllUsesWith(builder.CreateInsertElement(vector, value, *lane));
+                } else {
+                    builder.CreateAlignedStore(builder.CreateExtractElement(vector, *lane), address, alignment);
+                }
+                masked->eraseFromParent();
             }
         }
     }

@@ -27,6 +27,9 @@ int stream_stores(llvm::Module& module, const std::vector<std::string>& outputs,
 // Prefetches of the inputs, as far ahead as `kernel` says.
 void fetch_ahead(llvm::Module& module, const Lowered& kernel);
 
+// A repair of what LLVM 22 would emit, after its optimisation: see the definition.
+void scalarize_single_lanes(llvm::Module& module);
+
 // LLVM's own clean-up and optimisation; no unrolling or vectorising beyond the schedule's.
 void optimize(llvm::Module& module, llvm::TargetMachine& machine);
 

@@ -144,6 +144,12 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
     if (reduces && saves_mask(spec.activation, spec.residual) && s.vector < 8) {
         refuse("vector", std::to_string(s.vector), "a mask is written in whole bytes; allowed: 8, 16, 32");
     }
+    if (reduces && saves_mask(spec.activation, spec.residual)) {
+        const int turn = s.vector * s.unroll;
+        if (turn != 8 && turn != 16 && turn != 32 && turn != 64) {
+            refuse("unroll", std::to_string(s.unroll), "with a mask vector * unroll is 8, 16, 32 or 64");
+        }
+    }
     if (s.parallel == Schedule::Parallel::channels && !(reduces && spec.view == View::planar)) {
         refuse("parallel", "channels",
                "only planar train_forward and backward work channel by channel; allowed: none, rows");

@@ -37,3 +37,10 @@ say "checking and timing every kernel"
 build/release/bench/fusebn_bench --build-seconds "$build_seconds" \
   --json build/results/resnet50.jsonl --markdown build/results/resnet50.md "$@"
 say "the rows are in build/results/resnet50.jsonl, the table in build/results/resnet50.md"
+
+say "a network that learns: the perceptron of examples/digits, on the installed package"
+"$cmake" --install build/release --prefix build/prefix > build/install.log
+"$cmake" -S examples/digits -B build/digits -G Ninja -DCMAKE_MAKE_PROGRAM="$PWD/build/venv/bin/ninja" \
+  -DCMAKE_PREFIX_PATH="$PWD/build/prefix" -DCMAKE_BUILD_TYPE=Release > build/digits.log
+"$cmake" --build build/digits
+build/digits/digits_mlp
