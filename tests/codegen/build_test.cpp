@@ -221,9 +221,24 @@ TEST(Plan, GivesEveryKindOfKernelItsGenericOnes) {
                          {})),
               (std::vector<std::string>{
                   "bn_inference_f32_planar_n2_c3_s4_none", "bn_train_forward_f32_interleaved_r8_c16_relu",
-                  "bn_inference_f32_interleaved_rany_cany_none", "bn_train_forward_f32_interleaved_rany_cany_none",
-                  "bn_inference_f32_interleaved_rany_cany_relu", "bn_train_forward_f32_interleaved_rany_cany_relu",
+                  "bn_inference_f32_interleaved_rany_cany_none", "bn_inference_f32_interleaved_rany_cany_relu",
+                  "bn_train_forward_f32_interleaved_rany_cany_none", "bn_train_forward_f32_interleaved_rany_cany_relu",
                   "bn_inference_f32_planar_nany_cany_sany_none", "bn_train_forward_f32_planar_nany_cany_sany_none"}));
+}
+
+// A library that infers alone can train too, but has no kernels of backward.
+TEST(Plan, GivesBackwardItsGenericOnesWhereTheSpecHasIt) {
+    const KernelSpec add = with(interleaved(Op::backward, 8, 16), Residual::add, DataType::bf16);
+    EXPECT_EQ(
+        names(plan({"p",
+                    {InstructionSet::x86_64},
+                    {{add, "", 0}, {interleaved(Op::train_forward, 8, 16, Activation::silu), "", 0}}},
+                   {})),
+        (std::vector<std::string>{
+            "bn_backward_bf16_interleaved_r8_c16_add_relu", "bn_train_forward_f32_interleaved_r8_c16_silu",
+            "bn_inference_f32_interleaved_rany_cany_silu", "bn_inference_bf16_interleaved_rany_cany_add_relu",
+            "bn_train_forward_f32_interleaved_rany_cany_silu", "bn_train_forward_bf16_interleaved_rany_cany_add_relu",
+            "bn_backward_bf16_interleaved_rany_cany_add_relu"}));
 }
 
 TEST(Plan, PutsTheFixedFirstAndTheGenericLast) {

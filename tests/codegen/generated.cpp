@@ -84,10 +84,11 @@ std::string run(const std::string& command) {
 bool is_streaming_store(const Instruction& i) { return starts_with(i.name, "movnt") || starts_with(i.name, "vmovnt"); }
 
 bool is_ordinary_vector_store(const Instruction& i) {
-    if (is_streaming_store(i) || !contains(i.name, "mov") || contains(i.name, "movs") || contains(i.name, "movd") ||
-        contains(i.name, "movq")) {
-        return false;
-    }
+    // Single elements: movss, movsd, movd, movq and pextr; but not movdqu.
+    const bool single =
+        contains(i.name, "movs") || i.name == "movd" || i.name == "vmovd" || i.name == "movq" || i.name == "vmovq";
+    const bool moves = contains(i.name, "mov") || starts_with(i.name, "vextract") || i.name == "vcvtps2ph";
+    if (is_streaming_store(i) || !moves || single) return false;
     const std::string to = destination(i);
     return register_bytes(i) > 0 && contains(to, "(") && !contains(to, "%rsp") && !contains(to, "%rbp");
 }
@@ -134,14 +135,22 @@ std::vector<Function> Kernel::reached_from(const std::string& entry) const {
 }
 
 KernelSpec planar(Op op, std::int64_t N, std::int64_t C, std::int64_t S, Activation activation) {
-    return {op, View::planar, DataType::f32, activation, N, C, S};
+    return {op, View::planar, DataType::f32, activation, Residual::none, N, C, S};
 }
 KernelSpec interleaved(Op op, std::int64_t R, std::int64_t C, Activation activation) {
-    return {op, View::interleaved, DataType::f32, activation, R, C, 1};
+    return {op, View::interleaved, DataType::f32, activation, Residual::none, R, C, 1};
+}
+KernelSpec with(KernelSpec spec, Residual residual, DataType dtype) {
+    spec.residual = residual;
+    spec.dtype = dtype;
+    return spec;
 }
 
 const std::vector<Row>& rows() {
-    constexpr auto inference = Op::inference, train = Op::train_forward;
+    constexpr auto inference = Op::inference, train = Op::train_forward, back = Op::backward;
+    constexpr auto alone = Residual::none, add = Residual::add, sum = Residual::batch_norm;
+    constexpr auto silu = Activation::silu, hardswish = Activation::hardswish;
+    constexpr auto bf16 = DataType::bf16, f16 = DataType::f16;
     constexpr std::int64_t any = any_extent;
     static const std::vector<Row> all = {
         {planar(inference, 4, 16, 256), "vector=16 unroll=1 parallel=none task=4 store=cached"},
@@ -168,6 +177,21 @@ const std::vector<Row>& rows() {
         {interleaved(inference, 512, 128), "vector=16 unroll=4 parallel=rows task=16 ahead=2 store=stream"},
         {interleaved(train, 513, 37), "vector=16 unroll=2 parallel=rows task=16 block=16 store=cached"},
         {interleaved(train, any, any), ""},
+        {planar(back, 4, 16, 256), "vector=16 unroll=2 parallel=channels task=1 prefetch=1 store=stream"},
+        {planar(back, 4, 16, 2064, Activation::none), "vector=16 unroll=1 parallel=rows task=3 store=stream"},
+        {with(planar(back, 33, 5, 49), add), "vector=16 unroll=2 parallel=channels task=2 store=cached"},
+        {with(planar(back, 4, 16, 256, hardswish), sum, bf16), "vector=16 unroll=2 parallel=rows task=2 store=stream"},
+        {with(planar(back, any, any, any, silu), add, f16), ""},
+        {interleaved(back, 512, 128),
+         "vector=16 unroll=2 parallel=rows task=16 block=64 prefetch=1 ahead=2 store=stream"},
+        {with(interleaved(back, 512, 64), add), "vector=32 unroll=2 parallel=rows task=16 block=32 store=stream"},
+        {with(interleaved(back, 513, 37), sum), "vector=16 unroll=2 parallel=none task=16 block=16 store=cached"},
+        {with(planar(train, 4, 16, 256), add), "vector=16 unroll=2 parallel=channels task=1 prefetch=1 store=stream"},
+        {with(planar(train, 4, 16, 256), sum, bf16), "vector=32 unroll=1 parallel=rows task=2 store=stream"},
+        {with(interleaved(train, 513, 37), add, f16), "vector=16 unroll=2 parallel=rows task=16 store=cached"},
+        {with(planar(inference, 4, 16, 256, silu), alone, f16), "vector=16 unroll=2 parallel=rows task=3 store=stream"},
+        {with(interleaved(inference, 512, 64, hardswish), add, bf16),
+         "vector=32 unroll=2 parallel=rows task=16 store=stream"},
     };
     return all;
 }

@@ -63,6 +63,9 @@ fusebn::KernelSpec planar(fusebn::Op op, std::int64_t N, std::int64_t C, std::in
                           fusebn::Activation activation = fusebn::Activation::relu);
 fusebn::KernelSpec interleaved(fusebn::Op op, std::int64_t R, std::int64_t C,
                                fusebn::Activation activation = fusebn::Activation::relu);
+// The same with a residual, and of a type.
+fusebn::KernelSpec with(fusebn::KernelSpec spec, fusebn::Residual residual,
+                        fusebn::DataType dtype = fusebn::DataType::f32);
 
 // Every algorithm, with the schedules that make different code of it.
 const std::vector<Row>& rows();

@@ -105,12 +105,13 @@ TEST(LegalSpace, RefusesWithKeyKernelAndReason) {
         {inference, "vector=64", "vector: found 64", "allowed: 4, 8, 16, 32"},
         {inference, "unroll=17", "unroll: found 17", "allowed: 1 to 16"},
         {inference, "parallel=channels", "parallel: found channels",
-         "only planar train_forward works channel by channel; allowed: none, rows"},
+         "only planar train_forward and backward work channel by channel; allowed: none, rows"},
         {rows_train, "parallel=channels", "parallel: found channels",
-         "only planar train_forward works channel by channel; allowed: none, rows"},
-        {train, "block=16", "block: found 16", "only interleaved train_forward has channel blocks; allowed: 0"},
+         "only planar train_forward and backward work channel by channel; allowed: none, rows"},
+        {train, "block=16", "block: found 16",
+         "only interleaved train_forward and backward have channel blocks; allowed: 0"},
         {rows_inference, "block=16", "block: found 16",
-         "only interleaved train_forward has channel blocks; allowed: 0"},
+         "only interleaved train_forward and backward have channel blocks; allowed: 0"},
         {rows_train, "block=24", "block: found 24", "allowed: 0 or a multiple of 16"},
         {train, "parallel=channels prefetch=9", "prefetch: found 9", "allowed: 0 to 8"},
         {planar(Op::train_forward, 4, 16, any), "prefetch=1", "prefetch: found 1",
@@ -118,26 +119,37 @@ TEST(LegalSpace, RefusesWithKeyKernelAndReason) {
         {planar(Op::train_forward, 1, 1, (1 << 26) + 1), "prefetch=1", "prefetch: found 1",
          "the distance is only known for rows of a fixed size; allowed: 0"},
         {train, "parallel=rows prefetch=1", "prefetch: found 1",
-         "only train_forward fetches ahead, and planar only by channels; allowed: 0"},
+         "only train_forward and backward fetch ahead, and planar only by channels; allowed: 0"},
+        // Residuals and types.
+        {with(train, Residual::add), "vector=4", "vector: found 4",
+         "a mask is written in whole bytes; allowed: 8, 16, 32"},
+        {with(train, Residual::add), "vector=8 unroll=3", "unroll: found 3",
+         "with a mask vector * unroll is 8, 16, 32 or 64"},
+        {with(train, Residual::add), "vector=32 unroll=4", "unroll: found 4",
+         "with a mask vector * unroll is 8, 16, 32 or 64"},
+        {planar(Op::backward, 4, 16, 256), "block=16", "block: found 16",
+         "only interleaved train_forward and backward have channel blocks; allowed: 0"},
+        {with(planar(Op::backward, 4, 16, 52), Residual::none, DataType::bf16), "store=stream", "store: found stream",
+         "a row must be whole 16-byte pieces; allowed: cached"},
         {inference, "prefetch=1", "prefetch: found 1",
-         "only train_forward fetches ahead, and planar only by channels; allowed: 0"},
+         "only train_forward and backward fetch ahead, and planar only by channels; allowed: 0"},
         {rows_inference, "prefetch=1", "prefetch: found 1",
-         "only train_forward fetches ahead, and planar only by channels; allowed: 0"},
+         "only train_forward and backward fetch ahead, and planar only by channels; allowed: 0"},
         {interleaved(Op::train_forward, 64, any), "prefetch=1", "prefetch: found 1",
          "the distance is only known for rows of a fixed size; allowed: 0"},
         {interleaved(Op::train_forward, 64, (1 << 26) + 1), "prefetch=1", "prefetch: found 1",
          "the distance is only known for rows of a fixed size; allowed: 0"},
         {inference, "ahead=65", "ahead: found 65", "allowed: 0 to 64"},
         {train, "parallel=channels ahead=1", "ahead: found 1",
-         "planar train_forward by channels reads x from the cache; allowed: 0"},
+         "planar train_forward and backward by channels read x from the cache; allowed: 0"},
         {train, "parallel=none ahead=1", "ahead: found 1",
-         "planar train_forward by channels reads x from the cache; allowed: 0"},
+         "planar train_forward and backward by channels read x from the cache; allowed: 0"},
         {planar(Op::inference, 4, 16, 49), "store=stream", "store: found stream",
-         "a row of y must be whole 16-byte pieces; allowed: cached"},
+         "a row must be whole 16-byte pieces; allowed: cached"},
         {planar(Op::inference, 4, 16, any), "store=stream", "store: found stream",
-         "a row of y must be whole 16-byte pieces; allowed: cached"},
+         "a row must be whole 16-byte pieces; allowed: cached"},
         {interleaved(Op::inference, 64, 22), "store=stream", "store: found stream",
-         "a row of y must be whole 16-byte pieces; allowed: cached"},
+         "a row must be whole 16-byte pieces; allowed: cached"},
         {planar(Op::inference, 4, 16, 48), "vector=16 unroll=2 store=stream", "unroll: found 2",
          "with store=stream a row must be whole turns of vector * unroll"},
         {rows_inference, "vector=16 unroll=4 store=stream", "unroll: found 4",
@@ -174,7 +186,7 @@ std::vector<KernelSpec> shapes() {
                                     784, 3136, 12544, 65536, 1 << 24, 1 << 27, max_extent, any};
     for (std::int64_t outer : {std::int64_t{1}, std::int64_t{2}, std::int64_t{32}, std::int64_t{100000}, any}) {
         for (std::int64_t channels : extents) {
-            for (const Op op : {Op::inference, Op::train_forward}) {
+            for (const Op op : {Op::inference, Op::train_forward, Op::backward}) {
                 all.push_back(interleaved(op, outer, channels));
                 all.push_back(interleaved(op, channels, outer));
                 for (std::int64_t inner : extents) {
@@ -196,12 +208,15 @@ TEST(DefaultSchedule, IsLegalForEveryShapeAndCache) {
                                  {32 << 10, 512 << 10, 256 << 20},
                                  {64 << 10, 64 << 20, std::int64_t{1} << 34}};
     int count = 0;
-    for (const KernelSpec& spec : shapes()) {
-        for (const CacheModel& c : caches) {
-            ++count;
-            const Schedule s = default_schedule(spec, c);
-            ASSERT_EQ(refusal([&] { check_legal(s, spec); }), "") << "L3 " << c.l3;
-            ASSERT_EQ(refusal([&] { ASSERT_EQ(parse_schedule(to_text(s), {}), s); }), "") << kernel_name(spec);
+    for (const KernelSpec& shape : shapes()) {
+        for (const KernelSpec& spec :
+             {shape, with(shape, Residual::add), with(shape, Residual::batch_norm, DataType::bf16)}) {
+            for (const CacheModel& c : caches) {
+                ++count;
+                const Schedule s = default_schedule(spec, c);
+                ASSERT_EQ(refusal([&] { check_legal(s, spec); }), "") << "L3 " << c.l3;
+                ASSERT_EQ(refusal([&] { ASSERT_EQ(parse_schedule(to_text(s), {}), s); }), "") << kernel_name(spec);
+            }
         }
     }
     EXPECT_GT(count, 3000);

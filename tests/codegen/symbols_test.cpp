@@ -23,7 +23,8 @@ LibrarySpec small_library(const std::string& name) {
     return {name,
             {InstructionSet::x86_64, InstructionSet::x86_64_avx2},
             {{planar(Op::inference, 4, 16, 256), "parallel=rows unroll=2 store=stream", 0},
-             {planar(Op::train_forward, 4, 16, 256), "parallel=channels", 0}}};
+             {planar(Op::train_forward, 4, 16, 256), "parallel=channels", 0},
+             {planar(Op::backward, 4, 16, 256), "", 0}}};
 }
 
 std::vector<Symbol> built(const std::string& name) {
@@ -100,7 +101,7 @@ Lowered calls_a_stranger() {
     Pipeline(f)
         .compile_to_module({}, "stranger", target, LinkageType::ExternalPlusArgv)
         .compile({{OutputFileType::bitcode, directory / "stranger.bc"}});
-    return {read_file(directory / "stranger.bc"), "stranger_argv", "x", f.name()};
+    return {read_file(directory / "stranger.bc"), "stranger_argv", {"x"}, {f.name()}, {}};
 }
 
 TEST(Objects, ThatNeedMoreAreRefused) {
@@ -122,13 +123,13 @@ TEST(Objects, ThatAreToStreamButFindNothingToStreamAreRefused) {
     const Row row{planar(Op::inference, 4, 16, 256), "store=cached"};
     Lowered lowered = lower(row.spec, schedule_of(row), InstructionSet::x86_64, false);
     lowered.stream_alignment = 64;
-    lowered.y_name = "nothing_of_this_name";
+    lowered.outputs = {"nothing_of_this_name"};
     EXPECT_EQ(refusal([&] { emit_kernel(lowered, InstructionSet::x86_64, "my_kernel", Emit::object); }),
-              "my_kernel: store=stream, but no vector store to nothing_of_this_name was found");
+              "my_kernel: store=stream, but no vector store to an output was found");
 }
 
 TEST(Objects, OfDamagedBitcodeAreRefusedByName) {
-    const Lowered lowered{"this is no bitcode at all", "entry", "x", "y"};
+    const Lowered lowered{"this is no bitcode at all", "entry", {"x"}, {"y"}, {}};
     const std::string message =
         refusal([&] { emit_kernel(lowered, InstructionSet::x86_64, "my_kernel", Emit::object); });
     EXPECT_EQ(message.rfind("my_kernel: ", 0), 0u) << message;

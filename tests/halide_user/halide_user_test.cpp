@@ -2,6 +2,7 @@
 
 #include <HalideBuffer.h>
 #include <gtest/gtest.h>
+#include <user_backward.h>
 #include <user_inference.h>
 #include <user_train_forward.h>
 
@@ -14,6 +15,7 @@
 namespace {
 
 using Buffer = Halide::Runtime::Buffer<float>;
+using Buffer64 = Halide::Runtime::Buffer<double>;
 
 Buffer random(const std::vector<int>& sizes, float low, float high, unsigned seed) {
     Buffer b(sizes);
@@ -48,7 +50,7 @@ TEST(HalideUser, GetsInferenceOfInterleavedTensorsOfAnyShape) {
         for (const int C : {1, 16, 37}) {
             Channels channels(C);
             Buffer x = random({C, rows}, -3, 5, 1), y(C, rows);
-            ASSERT_EQ(user_inference(x, channels.gamma, channels.beta, channels.mean, channels.var, 1e-5, y), 0);
+            ASSERT_EQ(user_inference(x, channels.gamma, channels.beta, channels.mean, channels.var, 1e-5, 0, y), 0);
 
             const oracle::Tensor tensor = oracle::interleaved(x.data(), rows, C);
             const oracle::Result wanted = oracle::inference(tensor, channels.parameters(fusebn::Activation::relu));
@@ -70,8 +72,9 @@ TEST(HalideUser, GetsTrainForwardOfPlanarTensors) {
     constexpr int C = 24, S = 100;
     for (const int N : {1, 2, 50}) {
         Channels channels(C);
-        Buffer x = random({S, C, N}, 10, 12, 1), y(S, C, N), mean(C), inv_std(C), running_mean(C), running_var(C);
-        ASSERT_EQ(user_train_forward(x, channels.gamma, channels.beta, channels.mean, channels.var, 1e-5, 0.1, 1, y,
+        Buffer x = random({S, C, N}, 10, 12, 1), y(S, C, N), running_mean(C), running_var(C);
+        Buffer64 mean(C), inv_std(C);
+        ASSERT_EQ(user_train_forward(x, channels.gamma, channels.beta, channels.mean, channels.var, 1e-5, 0.1, 1, 0, y,
                                      mean, inv_std, running_mean, running_var),
                   0);
 
@@ -81,7 +84,7 @@ TEST(HalideUser, GetsTrainForwardOfPlanarTensors) {
         for (int c = 0; c < C; ++c) {
             const oracle::Channel& ch = wanted.channels[static_cast<std::size_t>(c)];
             const oracle::StatisticsBound bound = oracle::statistics_bound(tensor, ch, p.eps);
-            const auto near = [&](const Buffer& got, double value, double within) {
+            const auto near = [&](const auto& got, double value, double within) {
                 EXPECT_TRUE(oracle::agrees(static_cast<double>(got(c)), value, within))
                     << got(c) << " is not " << value << ", c " << c << " of N " << N;
             };
@@ -101,6 +104,42 @@ TEST(HalideUser, GetsTrainForwardOfPlanarTensors) {
     }
 }
 
+TEST(HalideUser, GetsBackwardOfPlanarTensors) {
+    constexpr int C = 24, S = 100, N = 5;
+    constexpr float slope = 0.2f;
+    Channels channels(C);
+    Buffer x = random({S, C, N}, -3, 5, 1), dy = random({S, C, N}, -1, 1, 6), dx(S, C, N), dgamma(C), dbeta(C);
+    Buffer64 mean(C), inv_std(C);
+    oracle::Call call;
+    call.x = oracle::planar(x.data(), N, C, S);
+    call.p = channels.parameters(fusebn::Activation::leaky_relu);
+    call.p.slope = slope;
+    for (const bool batch : {true, false}) {
+        call.batch_statistics = batch;
+        const oracle::Channels statistics = oracle::channels_of(call);
+        for (int c = 0; c < C; ++c) {
+            mean(c) = statistics.first[static_cast<std::size_t>(c)].mean;
+            inv_std(c) = statistics.first[static_cast<std::size_t>(c)].inv_std;
+        }
+        ASSERT_EQ(user_backward(x, dy, channels.gamma, channels.beta, mean, inv_std, batch ? 1 : 0, 1, slope, dx,
+                                dgamma, dbeta),
+                  0);
+        const oracle::Tensor gradient = oracle::planar(dy.data(), N, C, S);
+        const oracle::Gradients wanted = oracle::backward(call, gradient, statistics);
+        const oracle::Gradients bounds = oracle::backward_bounds(call, gradient, statistics, wanted);
+        const auto expect_near = [&](const Buffer& got, const std::vector<double>& values,
+                                     const std::vector<double>& within) {
+            for (std::size_t i = 0; i < values.size(); ++i) {
+                EXPECT_TRUE(oracle::agrees(static_cast<double>(got.data()[i]), values[i], within[i]))
+                    << got.data()[i] << " is not " << values[i] << ", [" << i << "], batch " << batch;
+            }
+        };
+        expect_near(dx, wanted.dx, bounds.dx);
+        expect_near(dgamma, wanted.dgamma, bounds.dgamma);
+        expect_near(dbeta, wanted.dbeta, bounds.dbeta);
+    }
+}
+
 std::string reported;
 
 // Halide's own checks stay: here no runtime has looked at the arguments before.
@@ -108,10 +147,11 @@ TEST(HalideUser, GetsAnErrorForShapesThatTheKernelIsNotFor) {
     const auto before = halide_set_error_handler([](void*, const char* message) { reported = message; });
     const auto refusal = [](Buffer x, Buffer y, int gammas) {
         Channels channels(gammas);
-        Buffer mean(gammas), inv_std(gammas), running_mean(gammas), running_var(gammas);
+        Buffer running_mean(gammas), running_var(gammas);
+        Buffer64 mean(gammas), inv_std(gammas);
         reported.clear();
         const int code = user_train_forward(x, channels.gamma, channels.beta, channels.mean, channels.var, 1e-5, 0.1, 1,
-                                            y, mean, inv_std, running_mean, running_var);
+                                            0, y, mean, inv_std, running_mean, running_var);
         return code == 0 ? "" : reported;
     };
     const auto mentions = [](const std::string& message, const char* name) {

@@ -6,6 +6,8 @@
 #include <kernels_split.h>
 #include <kernels_stream.h>
 
+#include <set>
+
 #include "kernels/run.h"
 
 using namespace fusebn;
@@ -13,32 +15,44 @@ using namespace kernels;
 
 namespace {
 
-class Bits : public testing::TestWithParam<std::size_t> {
-protected:
-    static std::vector<Case> all() {
-        std::vector<Case> c = cases(kernels_plain::kernels());
-        for (const Case& s : cases(kernels_stream::kernels())) c.push_back(s);
-        return c;
-    }
+const KernelTable* const tables[] = {&kernels_plain::kernels(), &kernels_split::kernels(), &kernels_stream::kernels(),
+                                     &kernels_generic::kernels()};
 
-public:
-    static std::size_t count() { return all().size(); }
-    static std::string test_name(const testing::TestParamInfo<std::size_t>& info) {
-        return std::to_string(info.param) + "_" + name(all()[info.param]);
+const std::vector<Case>& all() {
+    static const std::vector<Case> of = [] {
+        std::vector<Case> both = cases(kernels_plain::kernels());
+        std::set<std::string> names;
+        for (const Case& c : both) names.insert(name(c));
+        for (const Case& c : cases(kernels_stream::kernels())) {
+            if (names.insert(name(c)).second) both.push_back(c);
+        }
+        return both;
+    }();
+    return of;
+}
+std::vector<std::size_t> places(bool backward_alone) {
+    std::vector<std::size_t> of;
+    for (std::size_t i = 0; i < all().size(); ++i) {
+        if (!backward_alone || all()[i].op == Op::backward) of.push_back(i);
     }
-};
+    return of;
+}
+std::string test_name(const testing::TestParamInfo<std::size_t>& info) {
+    return std::to_string(info.param) + "_" + name(all()[info.param]);
+}
+
+using Bits = testing::TestWithParam<std::size_t>;
+using BackwardBits = Bits;
 
 TEST_P(Bits, AreTheSameForEveryThreadCountInstructionSetAndSchedule) {
     const Case c = all()[GetParam()];
-    for (Data data : {Data::ordinary, Data::mean_1e6}) {
-        const std::vector<float> x = random_x(c, data);
-        const Parameters p = random_parameters(c);
-        const Result first = run(kernels_plain::kernels(), c, x, p, {.threads = 1});
-        for (const KernelTable* table : {&kernels_plain::kernels(), &kernels_split::kernels(),
-                                         &kernels_stream::kernels(), &kernels_generic::kernels()}) {
+    for (Data data : {Data::ordinary, c.dtype == DataType::f32 ? Data::mean_1e6 : Data::mean_1e2}) {
+        const Inputs inputs = random_inputs(c, data);
+        const Result first = run(kernels_plain::kernels(), c, inputs, {.threads = 1});
+        for (const KernelTable* table : tables) {
             for (InstructionSet isa : instruction_sets_here()) {
                 for (int threads : {1, 2, 3, 8}) {
-                    const Result result = run(*table, c, x, p, {.isa = isa, .threads = threads});
+                    const Result result = run(*table, c, inputs, {.isa = isa, .threads = threads});
                     EXPECT_EQ(difference(first, result), "") << result.kernel << " with " << threads << " threads";
                     EXPECT_TRUE(result.rest_untouched) << result.kernel;
                 }
@@ -49,17 +63,22 @@ TEST_P(Bits, AreTheSameForEveryThreadCountInstructionSetAndSchedule) {
 
 TEST_P(Bits, AreTheSameInPlaceAndWithStrides) {
     const Case c = all()[GetParam()];
-    const std::vector<float> x = random_x(c, Data::ordinary);
-    const Parameters p = random_parameters(c);
-    const Result first = run(kernels_plain::kernels(), c, x, p);
-    for (const KernelTable* table : {&kernels_plain::kernels(), &kernels_split::kernels(), &kernels_stream::kernels(),
-                                     &kernels_generic::kernels()}) {
+    const bool back = c.op == Op::backward, two = c.residual != Residual::none;
+    std::vector<How> hows = {{.outer_gap = 8}, {.channel_gap = 3, .outer_gap = 16}, {.offset = 1}};
+    hows.push_back({.out = Place::x});
+    hows.push_back({.out = Place::x, .channel_gap = 16});
+    if (back) hows.push_back({.out = Place::dy, .outer_gap = 5});
+    if (back && two) hows.push_back({.out = Place::dy, .addend_out = Place::addend});
+    if (back && two) hows.push_back({.out = Place::x, .addend_out = Place::dy, .channel_gap = 5});
+    if (!back && c.residual == Residual::add) hows.push_back({.out = Place::addend, .outer_gap = 7});
+
+    const Inputs inputs = random_inputs(c, Data::ordinary);
+    const Result first = run(kernels_plain::kernels(), c, inputs);
+    for (const KernelTable* table : tables) {
         for (InstructionSet isa : instruction_sets_here()) {
-            for (const How& how :
-                 {How{.isa = isa, .in_place = true}, How{.isa = isa, .outer_gap = 5},
-                  How{.isa = isa, .channel_gap = 3, .outer_gap = 16},
-                  How{.isa = isa, .in_place = true, .channel_gap = 16}, How{.isa = isa, .y_offset = 1}}) {
-                const Result result = run(*table, c, x, p, how);
+            for (How how : hows) {
+                how.isa = isa;
+                const Result result = run(*table, c, inputs, how);
                 EXPECT_EQ(difference(first, result), "") << result.kernel;
                 EXPECT_TRUE(result.rest_untouched) << result.kernel;
             }
@@ -67,26 +86,44 @@ TEST_P(Bits, AreTheSameInPlaceAndWithStrides) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, Bits, testing::Range<std::size_t>(0, Bits::count()), Bits::test_name);
+// By constant statistics, and the parameters' gradients alone.
+TEST_P(BackwardBits, AreTheSameInItsOtherModes) {
+    const Case c = all()[GetParam()];
+    const Inputs inputs = random_inputs(c, Data::ordinary);
+    const Result whole = run(kernels_plain::kernels(), c, inputs);
+    const Result frozen = run(kernels_plain::kernels(), c, inputs, {.frozen = true});
+    for (const KernelTable* table : tables) {
+        for (InstructionSet isa : instruction_sets_here()) {
+            const Result result = run(*table, c, inputs, {.isa = isa, .threads = 3, .frozen = true});
+            EXPECT_EQ(difference(frozen, result), "") << result.kernel;
+            Result sums = run(*table, c, inputs, {.isa = isa, .threads = 3, .without_tensors = true});
+            EXPECT_TRUE(sums.rest_untouched) << sums.kernel;
+            sums.tensors = whole.tensors;
+            EXPECT_EQ(difference(whole, sums), "") << sums.kernel;
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, Bits, testing::ValuesIn(places(false)), test_name);
+INSTANTIATE_TEST_SUITE_P(Kernels, BackwardBits, testing::ValuesIn(places(true)), test_name);
 
 TEST(GenericKernel, RunsWhateverHasNoKernelOfItsOwn) {
-    const Case c{Op::train_forward, View::planar, Activation::relu, 3, 5, 77};
-    const Result result = run(kernels_plain::kernels(), c, random_x(c, Data::ordinary), random_parameters(c));
-    EXPECT_NE(result.kernel.find("bn_train_forward_f32_planar_nany_cany_sany_relu"), std::string::npos)
-        << result.kernel;
+    const Case c{Op::backward, View::planar, DataType::f32, Activation::relu, Residual::add, 3, 5, 77};
+    const Result result = run(kernels_plain::kernels(), c, random_inputs(c, Data::ordinary));
+    EXPECT_NE(result.kernel.find("bn_backward_f32_planar_nany_cany_sany_add_relu"), std::string::npos) << result.kernel;
 }
 
 TEST(Schedules, AreReallyDifferent) {
-    const Case c{Op::train_forward, View::planar, Activation::none, 4, 8, 784};
-    std::string kernels[3];
-    int i = 0;
-    for (const KernelTable* table :
-         {&kernels_plain::kernels(), &kernels_split::kernels(), &kernels_stream::kernels()}) {
-        kernels[i++] = run(*table, c, random_x(c, Data::ordinary), random_parameters(c)).kernel;
+    for (Op op : {Op::inference, Op::train_forward, Op::backward}) {
+        const Case c{op, View::planar, DataType::bf16, Activation::hardswish, Residual::batch_norm, 4, 8, 784};
+        std::string ran[4];
+        int i = 0;
+        for (const KernelTable* table : tables) ran[i++] = run(*table, c, random_inputs(c, Data::ordinary)).kernel;
+        EXPECT_NE(ran[0], ran[1]);
+        EXPECT_NE(ran[1].find("parallel=rows"), std::string::npos) << ran[1];
+        EXPECT_NE(ran[2].find("store=stream"), std::string::npos) << ran[2];
+        EXPECT_NE(ran[3].find("any"), std::string::npos) << ran[3];
     }
-    EXPECT_NE(kernels[0], kernels[1]);
-    EXPECT_NE(kernels[1].find("parallel=rows"), std::string::npos) << kernels[1];
-    EXPECT_NE(kernels[2].find("store=stream"), std::string::npos) << kernels[2];
 }
 
 }  // namespace

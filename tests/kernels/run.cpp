@@ -1,180 +1,176 @@
 #include "kernels/run.h"
 
-#include <cstdlib>
 #include <cstring>
-#include <limits>
-#include <memory>
-#include <random>
+#include <optional>
+
+#include "kernels/placed.h"
 
 namespace kernels {
 
 using namespace fusebn;
 
-std::string name(const Case& c) {
-    return std::string(to_string(c.op)) + "_" + std::string(to_string(c.view)) + "_" + std::to_string(c.outer) + "_" +
-           std::to_string(c.channels) + "_" + std::to_string(c.inner) + "_" + std::string(to_string(c.activation));
-}
-
-std::vector<Case> cases(const KernelTable& table) {
-    std::vector<Case> all;
-    for (int i = 0; i < table.kernel_count; ++i) {
-        const fusebn_kernel& k = table.kernels[i];
-        if (k.extents[0] == FUSEBN_ANY || k.extents[1] == FUSEBN_ANY || k.extents[2] == FUSEBN_ANY) continue;
-        all.push_back({static_cast<Op>(k.op), static_cast<View>(k.view), static_cast<Activation>(k.activation),
-                       k.extents[0], k.extents[1], k.extents[2]});
-    }
-    return all;
-}
-
-std::vector<float> random_x(const Case& c, Data data, unsigned seed) {
-    std::mt19937 random(seed);
-    std::normal_distribution<float> normal(0.f, 1.f);
-    std::vector<float> x(c.elements());
-    std::size_t i = 0;
-    for (std::int64_t o = 0; o < c.outer; ++o) {
-        for (std::int64_t ch = 0; ch < c.channels; ++ch) {
-            const auto sign = ch % 2 ? -1.f : 1.f;
-            for (std::int64_t s = 0; s < c.inner; ++s, ++i) {
-                switch (data) {
-                    case Data::ordinary:
-                        x[i] = normal(random) * (0.5f + 0.25f * static_cast<float>(ch % 5)) +
-                               sign * 0.3f * static_cast<float>(ch % 7);
-                        break;
-                    case Data::mean_1e4: x[i] = sign * 1e4f + normal(random); break;
-                    case Data::mean_1e6: x[i] = sign * 1e6f + normal(random); break;
-                    case Data::constant: x[i] = sign * 1.2345f * static_cast<float>(ch + 1); break;
-                }
-            }
-        }
-    }
-    return x;
-}
-
-oracle::Parameters Parameters::view(Activation activation) const {
-    oracle::Parameters p;
-    p.gamma = gamma.data();
-    p.beta = beta.data();
-    p.running_mean = running_mean.data();
-    p.running_var = running_var.data();
-    p.activation = activation;
-    return p;
-}
-
-Parameters random_parameters(const Case& c) {
-    std::mt19937 random(7);
-    std::normal_distribution<float> normal(0.f, 1.f);
-    Parameters p;
-    for (std::int64_t i = 0; i < c.channels; ++i) {
-        p.gamma.push_back(normal(random));
-        p.beta.push_back(normal(random));
-        p.running_mean.push_back(normal(random));
-        p.running_var.push_back(std::abs(normal(random)) + 0.1f);
-    }
-    return p;
-}
-
 namespace {
 
-// Memory on a 64-byte line, filled with a NaN that no kernel makes.
-class Lines {
+class Layer : public BatchNorm1d {
 public:
-    explicit Lines(std::size_t elements)
-        : size_(elements),
-          data_(static_cast<float*>(std::aligned_alloc(64, (elements * sizeof(float) + 63) / 64 * 64))) {
-        for (std::size_t i = 0; i < size_; ++i) std::memcpy(&data_.get()[i], &pattern, sizeof pattern);
+    Layer(const KernelTable& table, const Case& c, Activation activation, const Parameters& p, const How& how)
+        : BatchNorm1d(static_cast<int>(c.channels), table, options(activation)) {
+        EXPECT_TRUE(status().ok()) << status().message();
+        BatchNormState s = state();
+        s.gamma = p.gamma;
+        s.beta = p.beta;
+        s.running_mean = p.running_mean;
+        s.running_var = p.running_var;
+        EXPECT_TRUE(set_state(s).ok());
+        train(c.op != Op::inference);
+        if (how.frozen) {
+            EXPECT_TRUE(freeze_statistics().ok());
+        }
     }
-    float* at(std::size_t i) { return data_.get() + i; }
-    bool untouched(std::size_t i) const { return std::memcmp(data_.get() + i, &pattern, sizeof pattern) == 0; }
-    std::size_t size() const { return size_; }
 
 private:
-    static constexpr std::uint32_t pattern = 0x7fc0beef;
-    struct Free {
-        void operator()(float* p) const { std::free(p); }
-    };
-    std::size_t size_;
-    std::unique_ptr<float, Free> data_;
+    static BatchNormOptions options(Activation activation) {
+        BatchNormOptions o;
+        o.activation = activation;
+        o.slope = static_cast<double>(slope);
+        return o;
+    }
 };
 
 }  // namespace
 
-Result run(const KernelTable& table, const Case& c, const std::vector<float>& x, const Parameters& p, const How& how) {
-    Result result;
+Result run(const KernelTable& table, const Case& c, const Inputs& inputs, const How& how) {
     const InstructionSet isa_before = instruction_set();
     EXPECT_TRUE(set_instruction_set(how.isa).ok());
     EXPECT_TRUE(set_num_threads(how.threads).ok());
 
-    const bool planar = c.view == View::planar;
-    const std::int64_t channel_stride = planar ? c.inner + how.channel_gap : 1;
-    const std::int64_t outer_stride = (planar ? c.channels * channel_stride : c.channels) + how.outer_gap;
-    constexpr std::size_t guard = 64;
-    const std::size_t span = static_cast<std::size_t>(c.outer * outer_stride);
-    const auto place = [&](std::int64_t o, std::int64_t ch, std::int64_t s) {
-        return guard + static_cast<std::size_t>(o * outer_stride + ch * channel_stride + s) +
-               static_cast<std::size_t>(how.y_offset);
-    };
-    Lines in(span + 3 * guard), out(span + 3 * guard);
-    Lines& y = how.in_place ? in : out;
-    std::vector<bool> written(y.size(), false);
-    std::size_t i = 0;
-    for (std::int64_t o = 0; o < c.outer; ++o) {
-        for (std::int64_t ch = 0; ch < c.channels; ++ch) {
-            for (std::int64_t s = 0; s < c.inner; ++s, ++i) {
-                *in.at(place(o, ch, s)) = x[i];
-                written[place(o, ch, s)] = true;
-            }
+    Layer layer(table, c, c.activation, inputs.p, how);
+    std::optional<Layer> other;
+    if (c.has_two_branches()) other.emplace(table, c, Activation::none, inputs.p2, how);
+    Placed x(c, how);
+    std::optional<Placed> dy, addend, own_out, own_addend_out;
+    x.fill(inputs.x);
+    if (c.residual != Residual::none) addend.emplace(c, how).fill(inputs.addend);
+    if (c.op == Op::backward) dy.emplace(c, how).fill(inputs.dy);
+    const auto place = [&](Place where, std::optional<Placed>& own) -> Placed& {
+        switch (where) {
+            case Place::apart: break;
+            case Place::x: return x;
+            case Place::dy: return *dy;
+            case Place::addend: return *addend;
         }
-    }
+        return own.emplace(c, how);
+    };
+    const bool two_outputs = c.op == Op::backward && c.residual != Residual::none;
+    Placed& out = place(how.out, own_out);
+    Placed& addend_out = two_outputs ? place(how.addend_out, own_addend_out) : out;
 
-    BatchNormOptions options;
-    options.activation = c.activation;
-    BatchNorm1d layer(static_cast<int>(c.channels), table, options);
-    EXPECT_TRUE(layer.status().ok()) << layer.status().message();
-    BatchNormState state = layer.state();
-    state.gamma = p.gamma;
-    state.beta = p.beta;
-    state.running_mean = p.running_mean;
-    state.running_var = p.running_var;
-    EXPECT_TRUE(layer.set_state(state).ok());
-    layer.train(c.op == Op::train_forward);
-    const Layout layout = planar ? Layout::NCL : Layout::NC;
-    const Extents extents = planar ? Extents{c.outer, c.channels, c.inner} : Extents{c.outer, c.channels};
-    const Extents strides = planar ? Extents{outer_stride, channel_stride, 1} : Extents{outer_stride, 1};
-    const Status status =
-        layer.forward(tensor(static_cast<const float*>(in.at(place(0, 0, 0))), layout, extents, strides),
-                      tensor(y.at(place(0, 0, 0)), layout, extents, strides));
+    const auto forward = [&](const Tensor& y) {
+        switch (c.residual) {
+            case Residual::none: return layer.forward(x.tensor(), y);
+            case Residual::add: return layer.forward_add(x.tensor(), addend->tensor(), y);
+            case Residual::batch_norm: return layer.forward_sum(x.tensor(), *other, addend->tensor(), y);
+        }
+        return Status();
+    };
+    const auto backward = [&]() {
+        std::optional<Tensor> dx, daddend;
+        if (!how.without_tensors) dx = out.tensor(), daddend = addend_out.tensor();
+        BackwardOptions options;
+        switch (c.residual) {
+            case Residual::none: return layer.backward(x.tensor(), dy->tensor(), dx);
+            case Residual::add:
+                if (!c.has_mask()) options.residual = addend->tensor();
+                return layer.backward_add(x.tensor(), dy->tensor(), dx, daddend, options);
+            case Residual::batch_norm:
+                return layer.backward_sum(x.tensor(), *other, addend->tensor(), dy->tensor(), dx, daddend);
+        }
+        return Status();
+    };
+    Status status;
+    if (c.op == Op::backward) {
+        Placed y(c, how);
+        status = forward(y.tensor());
+        EXPECT_TRUE(status.ok()) << status.message();
+        status = backward();
+    } else {
+        status = forward(out.tensor());
+    }
     EXPECT_TRUE(status.ok()) << status.message();
 
+    Result result;
     result.kernel = BatchNorm::last_kernel();
-    for (std::size_t at = 0; at < y.size(); ++at) {
-        if (written[at]) {
-            result.y.push_back(*y.at(at));
-        } else if (!y.untouched(at)) {
-            result.rest_untouched = false;
-        }
+    if (!how.without_tensors) {
+        result.tensors.push_back(out.gather());
+        if (two_outputs) result.tensors.push_back(addend_out.gather());
     }
+    result.rest_untouched = x.rest_untouched();
+    for (const auto* placed : {&dy, &addend, &own_out, &own_addend_out}) {
+        if (*placed && !(*placed)->rest_untouched()) result.rest_untouched = false;
+    }
+    // An input that no output lies on is as it was.
+    const auto unchanged = [&](const std::optional<Placed>& input, const Elements& before) {
+        return !input || &*input == &out || &*input == &addend_out || input->gather() == before;
+    };
+    if (!unchanged(dy, inputs.dy) || !unchanged(addend, inputs.addend)) result.rest_untouched = false;
+    if (&x != &out && &x != &addend_out && !(x.gather() == inputs.x)) result.rest_untouched = false;
     result.mean = layer.saved_mean();
     result.inv_std = layer.saved_inv_std();
     result.running_mean = layer.state().running_mean;
     result.running_var = layer.state().running_var;
+    result.dgamma = layer.grad_gamma();
+    result.dbeta = layer.grad_beta();
+    result.saved_bytes = layer.saved_bytes();
+    if (other) {
+        result.mean2 = other->saved_mean();
+        result.inv_std2 = other->saved_inv_std();
+        result.running_mean2 = other->state().running_mean;
+        result.running_var2 = other->state().running_var;
+        result.dgamma2 = other->grad_gamma();
+        result.dbeta2 = other->grad_beta();
+    }
     EXPECT_TRUE(set_instruction_set(isa_before).ok());
     return result;
 }
 
+namespace {
+
+template <class T>
+std::string compare(const char* what, const std::vector<T>& u, const std::vector<T>& v) {
+    if (u.size() != v.size()) return std::string(what) + ": of different sizes";
+    for (std::size_t i = 0; i < u.size(); ++i) {
+        if (std::memcmp(&u[i], &v[i], sizeof(T)) == 0) continue;
+        return std::string(what) + "[" + std::to_string(i) + "]: " + std::to_string(u[i]) + " and " +
+               std::to_string(v[i]);
+    }
+    return "";
+}
+
+std::string compare(const char* what, const Elements& u, const Elements& v) {
+    if (u.size() != v.size()) return std::string(what) + ": of different sizes";
+    for (std::size_t i = 0; i < u.size(); ++i) {
+        if (u.bits(i) == v.bits(i)) continue;
+        return std::string(what) + "[" + std::to_string(i) + "]: " + std::to_string(u.value(i)) + " and " +
+               std::to_string(v.value(i));
+    }
+    return "";
+}
+
+}  // namespace
+
 std::string difference(const Result& a, const Result& b) {
-    const auto compare = [](const char* what, const std::vector<float>& u, const std::vector<float>& v) -> std::string {
-        if (u.size() != v.size()) return std::string(what) + ": of different sizes";
-        for (std::size_t i = 0; i < u.size(); ++i) {
-            if (std::memcmp(&u[i], &v[i], sizeof(float)) == 0) continue;
-            return std::string(what) + "[" + std::to_string(i) + "]: " + std::to_string(u[i]) + " and " +
-                   std::to_string(v[i]);
-        }
-        return "";
-    };
+    if (a.tensors.size() != b.tensors.size()) return "tensors: other ones";
+    for (std::size_t i = 0; i < a.tensors.size(); ++i) {
+        const std::string found = compare(i == 0 ? "y or dx" : "dresidual or dx2", a.tensors[i], b.tensors[i]);
+        if (!found.empty()) return found;
+    }
     for (const auto& found :
-         {compare("y", a.y, b.y), compare("mean", a.mean, b.mean), compare("inv_std", a.inv_std, b.inv_std),
-          compare("running_mean", a.running_mean, b.running_mean),
-          compare("running_var", a.running_var, b.running_var)}) {
+         {compare("mean", a.mean, b.mean), compare("inv_std", a.inv_std, b.inv_std),
+          compare("running_mean", a.running_mean, b.running_mean), compare("running_var", a.running_var, b.running_var),
+          compare("dgamma", a.dgamma, b.dgamma), compare("dbeta", a.dbeta, b.dbeta), compare("mean2", a.mean2, b.mean2),
+          compare("inv_std2", a.inv_std2, b.inv_std2), compare("running_mean2", a.running_mean2, b.running_mean2),
+          compare("running_var2", a.running_var2, b.running_var2), compare("dgamma2", a.dgamma2, b.dgamma2),
+          compare("dbeta2", a.dbeta2, b.dbeta2)}) {
         if (!found.empty()) return found;
     }
     return "";
@@ -186,11 +182,6 @@ std::vector<InstructionSet> instruction_sets_here() {
         if (supports(isa.value)) here.push_back(isa.value);
     }
     return here;
-}
-
-oracle::Tensor oracle_view(const Case& c, const std::vector<float>& x) {
-    return c.view == View::planar ? oracle::planar(x.data(), c.outer, c.channels, c.inner)
-                                  : oracle::interleaved(x.data(), c.outer, c.channels);
 }
 
 }  // namespace kernels

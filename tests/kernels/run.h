@@ -1,4 +1,4 @@
-// One call of a generated library on data of a kind, with all that it leaves behind.
+// One call of a generated library, with all that it leaves behind.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -6,54 +6,38 @@
 #include <string>
 #include <vector>
 
-#include "fusebn/batch_norm.h"
-#include "oracle/oracle.h"
+#include "kernels/case.h"
 
 namespace kernels {
 
-// What a row of a table computes.
-struct Case {
-    fusebn::Op op;
-    fusebn::View view;
-    fusebn::Activation activation;
-    std::int64_t outer, channels, inner;
-    std::size_t elements() const { return static_cast<std::size_t>(outer * channels * inner); }
-    std::size_t features() const { return static_cast<std::size_t>(channels); }
-};
-std::string name(const Case& c);
+// Where an output lies: in memory of its own, or exactly on an input.
+enum class Place { apart, x, dy, addend };
 
-// The rows of a table that have fixed extents.
-std::vector<Case> cases(const fusebn::KernelTable& table);
-
-// `offset` channels' worth of mean: what x looks like.
-enum class Data { ordinary, mean_1e4, mean_1e6, constant };
-std::vector<float> random_x(const Case& c, Data data, unsigned seed = 1);
-
-struct Parameters {
-    std::vector<float> gamma, beta, running_mean, running_var;
-    oracle::Parameters view(fusebn::Activation activation) const;
-};
-Parameters random_parameters(const Case& c);
-
-// How a call is made. Gaps are elements between channels (planar) and between samples or rows beyond the dense stride.
+// How a call is made. All tensors have the same strides; gaps are elements between channels (planar) and between
+// samples or rows beyond the dense ones.
 struct How {
     fusebn::InstructionSet isa = fusebn::instruction_set();
     int threads = 2;
-    bool in_place = false;
+    Place out = Place::apart;         // y, dx
+    Place addend_out = Place::apart;  // dresidual, dx2
     int channel_gap = 0, outer_gap = 0;
-    int y_offset = 0;  // elements by which y lies beside a 64-byte line
+    int offset = 0;                // elements by which tensors lie beside a 64-byte line
+    bool frozen = false;           // backward: by the running statistics, as constants
+    bool without_tensors = false;  // backward: the parameters' gradients alone
 };
 
 struct Result {
-    std::vector<float> y;  // dense
-    std::vector<float> mean, inv_std, running_mean, running_var;
+    std::vector<Elements> tensors;  // dense: y; dx [and dresidual or dx2]
+    std::vector<double> mean, inv_std, mean2, inv_std2;
+    std::vector<float> running_mean, running_var, running_mean2, running_var2;
+    std::vector<float> dgamma, dbeta, dgamma2, dbeta2;
+    std::size_t saved_bytes = 0;
     std::string kernel;          // last_kernel()
-    bool rest_untouched = true;  // nothing was written beside y: before, after, in its gaps
+    bool rest_untouched = true;  // nothing was written but the outputs: not before, after, in their gaps, or to inputs
 };
 
-// Fails the test when the call is refused.
-Result run(const fusebn::KernelTable& table, const Case& c, const std::vector<float>& x, const Parameters& p,
-           const How& how = {});
+// Fails the test when a call is refused. backward: of a forward call by the same table, which comes first.
+Result run(const fusebn::KernelTable& table, const Case& c, const Inputs& inputs, const How& how = {});
 
 // Whether two results are the same to the last bit (NaNs by their bits too); "" or what differs first.
 std::string difference(const Result& a, const Result& b);
@@ -61,6 +45,7 @@ std::string difference(const Result& a, const Result& b);
 // All that this machine runs.
 std::vector<fusebn::InstructionSet> instruction_sets_here();
 
-oracle::Tensor oracle_view(const Case& c, const std::vector<float>& x);
+// Adds a test failure for every number of `result` that the oracle does not agree with (the first few of a tensor).
+void expect_oracle(const Case& c, const Inputs& inputs, const Result& result, bool frozen = false);
 
 }  // namespace kernels
