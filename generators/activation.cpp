@@ -8,7 +8,7 @@ namespace {
 
 // exp(v) for v in [-87.3, 0], within 2 units in the last place: v = k ln2 + r with |r| <= ln2 / 2, a polynomial in r
 // (Cephes' expf, S. L. Moshier), and 2^k by the exponent's bits. Additions and multiplications alone, so the bits do
-// not depend on a library or an instruction set. A v below -87.3 counts as -87.3.
+// not depend on a library or an instruction set. Below -87.3, where it is 1e-38, 0.
 Expr exp_of_negative(const Expr& v) {
     const Expr x = select(v > -87.3f, v, -87.3f);
     // Adding 1.5 * 2^23 rounds to an integer, which then stands in the lowest bits.
@@ -22,7 +22,7 @@ Expr exp_of_negative(const Expr& v) {
         p = p * r + coefficient;
     }
     const Expr power = (reinterpret<std::int32_t>(shifted) - reinterpret<std::int32_t>(shifter) + 127) << 23;
-    return ((p * (r * r) + r) + 1.0f) * reinterpret<float>(power);
+    return select(v > -87.3f, ((p * (r * r) + r) + 1.0f) * reinterpret<float>(power), 0.0f);
 }
 
 // 1 / (1 + exp(-v)), from exp(-|v|), which cannot overflow.
