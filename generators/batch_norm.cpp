@@ -136,7 +136,7 @@ BatchNormFuncs backward(const KernelSpec& spec, const BatchNormInputs& in) {
             f.channel_outputs.back()(c) = f32(value);
         }
     }
-    if (spec.residual == Residual::add) results.push_back(from_f32(spec.dtype, quiet(g)));
+    if (spec.residual == Residual::add) results.push_back(from_f32(spec.dtype, g));
     f.tensors = Func("dx");
     if (results.size() == 1) {
         f.tensors(variables(spec.view)) = results[0];

@@ -43,8 +43,4 @@ Expr from_f32(DataType dtype, Expr value) {
     return value;
 }
 
-Expr quiet(Expr value) {
-    return select(value == value, value, reinterpret<float>(bits(value) | constant(0x00400000)));
-}
-
 }  // namespace fusebn

@@ -13,11 +13,8 @@ Halide::Type stored_type(DataType dtype);
 // Exact.
 Halide::Expr to_f32(DataType dtype, Halide::Expr stored);
 
-// To the nearest, ties to even; too large becomes infinity. A quiet NaN stays one, of the same sign and with the upper
-// bits of its payload; what arithmetic has made is quiet.
+// To the nearest, ties to even; too large becomes infinity. A NaN becomes a quiet one, of the same sign and with the
+// upper bits of its payload.
 Halide::Expr from_f32(DataType dtype, Halide::Expr value);
-
-// For a value that was loaded and only passed on: a signalling NaN made quiet, as arithmetic would.
-Halide::Expr quiet(Halide::Expr value);
 
 }  // namespace fusebn

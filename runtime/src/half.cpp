@@ -1,21 +1,9 @@
 #include "fusebn/half.h"
 
-#include <cstring>
+#include <bit>
 
 namespace fusebn {
 namespace {
-
-std::uint32_t bits_of(float value) {
-    std::uint32_t bits = 0;
-    std::memcpy(&bits, &value, sizeof(bits));
-    return bits;
-}
-
-float float_of(std::uint32_t bits) {
-    float value = 0;
-    std::memcpy(&value, &bits, sizeof(value));
-    return value;
-}
 
 // value / 2^shift to the nearest, ties to even; shift from 1 to 31, value below 2^31.
 std::uint32_t rounded_shift(std::uint32_t value, int shift) {
@@ -30,10 +18,10 @@ constexpr std::uint32_t rebias = (127 - 15) << fraction_bits;
 
 }  // namespace
 
-float to_float(bfloat16 value) { return float_of(static_cast<std::uint32_t>(value.bits) << 16); }
+float to_float(bfloat16 value) { return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16); }
 
 bfloat16 to_bfloat16(float value) {
-    const std::uint32_t bits = bits_of(value);
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
     constexpr std::uint32_t quiet = 0x0040;
     // The largest finite numbers round up into infinity by themselves.
     const std::uint32_t rounded = (bits & ~sign_bit) > infinity
@@ -46,15 +34,16 @@ float to_float(float16 value) {
     const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & 0x8000) << 16;
     const std::uint32_t magnitude = value.bits & 0x7fff;
     constexpr std::uint32_t half_infinity = 0x7c00, quiet = 0x00400000;
-    if (magnitude > half_infinity) return float_of(sign | infinity | quiet | magnitude << dropped_bits);
-    if (magnitude == half_infinity) return float_of(sign | infinity);
-    if (magnitude >= 1u << half_fraction_bits) return float_of(sign | ((magnitude << dropped_bits) + rebias));
+    if (magnitude > half_infinity) return std::bit_cast<float>(sign | infinity | quiet | magnitude << dropped_bits);
+    if (magnitude == half_infinity) return std::bit_cast<float>(sign | infinity);
+    if (magnitude >= 1u << half_fraction_bits)
+        return std::bit_cast<float>(sign | ((magnitude << dropped_bits) + rebias));
     // A subnormal or zero counts units of 2^-24, which floats have as normal numbers.
-    return float_of(sign | bits_of(static_cast<float>(magnitude) * 0x1p-24f));
+    return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(static_cast<float>(magnitude) * 0x1p-24f));
 }
 
 float16 to_float16(float value) {
-    const std::uint32_t bits = bits_of(value);
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
     const std::uint32_t sign = (bits & sign_bit) >> 16;
     const std::uint32_t magnitude = bits & ~sign_bit;
     constexpr std::uint32_t half_infinity = 0x7c00, quiet = 0x0200, half_fraction = 0x03ff;

@@ -35,7 +35,7 @@ inline double gradient_bound(fusebn::Activation activation, double v, double v_b
             const double s = sigmoid(v), rest = std::abs(v) * (1 - s);
             const double inner = std::abs(v) * (sigmoid_error * s + u * (1 - s)) + u * rest + u * (1 + rest);
             const double roundings = s * ((sigmoid_error + 2 * u) * (1 + rest) + inner);
-            return second_order * (v_bound / 2 + roundings + 2 * tiny * std::abs(v)) * size + tiny;
+            return second_order * (v_bound / 2 + roundings + 2 * tiny * std::min(std::abs(v), 90.0)) * size + tiny;
         }
         case Activation::hardswish: {
             const double jump = near(-3) || near(3) ? 0.5 : 0, inside = std::abs(v) < 3 + v_bound ? 1 : 0;

@@ -113,8 +113,8 @@ inline constexpr double sigmoid_error = 6 * u;
 
 // Of y before it is stored, of a v that is off by v_bound: what the steepest slope makes of that, and the roundings.
 //     leaky_relu   slope * v: one
-//     silu         slopes up to 1.1; v * sigmoid(v): one beside the sigmoid's. Its exponential ends at exp(-87.3), just
-//                  above tiny: further left y is v times that instead of less
+//     silu         slopes up to 1.1; v * sigmoid(v): one beside the sigmoid's. Left of -87.3, where
+//                  the exponential is about tiny, it counts as zero
 //     hardswish    slopes up to 1.5; v + 3, the factor of 1 / 6, and two products
 inline double activated_bound(fusebn::Activation activation, double v, double v_bound, double slope) {
     using fusebn::Activation;
@@ -125,7 +125,9 @@ inline double activated_bound(fusebn::Activation activation, double v, double v_
         case Activation::relu:
         case Activation::relu6: return v_bound;
         case Activation::leaky_relu: bound = std::max(1.0, std::abs(slope)) * v_bound + (v > 0 ? 0 : u * y); break;
-        case Activation::silu: bound = 1.1 * v_bound + (sigmoid_error + u) * y + 2 * tiny * std::abs(v); break;
+        case Activation::silu:
+            bound = 1.1 * v_bound + (sigmoid_error + u) * y + 2 * tiny * std::min(std::abs(v), 90.0);
+            break;
         case Activation::hardswish: bound = 1.5 * v_bound + 4 * u * y; break;
     }
     return second_order * bound + tiny;

@@ -4,24 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
 
 namespace fusebn::test {
 namespace {
-
-std::uint32_t bits_of(float value) {
-    std::uint32_t bits = 0;
-    std::memcpy(&bits, &value, sizeof(bits));
-    return bits;
-}
-float float_of(std::uint32_t bits) {
-    float value = 0;
-    std::memcpy(&value, &bits, sizeof(value));
-    return value;
-}
 
 // A type with this many bits of exponent and fraction, by IEEE 754's definition.
 struct Format {
@@ -82,7 +71,7 @@ TYPED_TEST(Halves, OfEveryPatternComeBack) {
             const std::uint32_t quiet = 1u << (format.fraction_bits - 1);
             ASSERT_EQ(Type<TypeParam>::from(value).bits, pattern | quiet);
             if (format.fraction_bits == 10) {
-                ASSERT_NE(bits_of(value) & 0x00400000, 0u) << pattern;
+                ASSERT_NE(std::bit_cast<std::uint32_t>(value) & 0x00400000, 0u) << pattern;
             }
             continue;
         }
@@ -98,7 +87,7 @@ void expect_nearest(float value) {
     constexpr Format format = Type<Half>::format;
     const std::uint32_t sign = std::signbit(value) ? 0x8000 : 0;
     ASSERT_EQ(Type<Half>::from(value).bits, sign | format.nearest(std::abs(static_cast<double>(value))))
-        << value << " " << std::hex << bits_of(value);
+        << value << " " << std::hex << std::bit_cast<std::uint32_t>(value);
 }
 
 TYPED_TEST(Halves, AreTheNearestAroundEveryTie) {
@@ -118,8 +107,8 @@ TYPED_TEST(Halves, AreTheNearestAroundEveryTie) {
 TYPED_TEST(Halves, AreTheNearestOfAllFloats) {
     // Every 1021st: a prime, so that all low bits occur.
     for (std::uint32_t pattern = 0; pattern < 0x7f800000; pattern += 1021) {
-        expect_nearest<TypeParam>(float_of(pattern));
-        expect_nearest<TypeParam>(float_of(pattern | 0x80000000));
+        expect_nearest<TypeParam>(std::bit_cast<float>(pattern));
+        expect_nearest<TypeParam>(std::bit_cast<float>(pattern | 0x80000000));
         if (testing::Test::HasFatalFailure()) return;
     }
     const float largest = std::numeric_limits<float>::max(), least = std::numeric_limits<float>::denorm_min();
@@ -132,7 +121,7 @@ TYPED_TEST(Halves, AreTheNearestOfAllFloats) {
 TYPED_TEST(Halves, KeepInfinitiesAndTheSignAndPayloadOfNaNs) {
     constexpr Format format = Type<TypeParam>::format;
     const auto from = [](std::uint32_t pattern) -> std::uint32_t {
-        return Type<TypeParam>::from(float_of(pattern)).bits;
+        return Type<TypeParam>::from(std::bit_cast<float>(pattern)).bits;
     };
     EXPECT_EQ(from(0x7f800000), format.infinity());
     EXPECT_EQ(from(0xff800000), 0x8000 | format.infinity());
