@@ -137,7 +137,7 @@ private:
 
     oracle::StatisticsBound statistics(const BatchNorm& layer, const std::string& whose, const oracle::Tensor& x,
                                        const oracle::Channel& ch, const oracle::Parameters& p) {
-        const oracle::StatisticsBound s = oracle::statistics_bound(x, ch, p.eps);
+        const oracle::StatisticsBound s = oracle::statistics_bound(x, 0, ch, p.eps);
         value(whose + "mean", of(layer.saved_mean()), ch.mean, oracle::mean_bound(ch, s));
         value(whose + "inv_std", of(layer.saved_inv_std()), ch.inv_std, oracle::inv_std_bound(ch, s));
         value(whose + "running_mean", of(layer.state().running_mean), ch.running_mean,

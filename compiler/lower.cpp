@@ -260,7 +260,6 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
         lowered.bitcode = file.read();
         lowered.entry = name + "_argv";
         kernel.describe(lowered);
-        lowered.second_reading = spec.op == Op::train_forward;
         if (schedule.store == Schedule::Store::stream) lowered.stream_alignment = stream_alignment(spec);
         const std::int64_t element = element_bytes(spec.dtype);
         if (spec.view == View::planar) {

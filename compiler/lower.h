@@ -19,10 +19,8 @@ struct Lowered {
     // Stores to the outputs go past the caches, their rows lying at multiples of so many bytes; 0: they do not.
     int stream_alignment = 0;
     // Bytes by which the inputs are fetched into the L2 cache ahead of where they are read, to make the outputs and to
-    // make a chunk's first sum. 0: not at all.
+    // make a chunk's sums. 0: not at all.
     std::int64_t fetch_in_apply = 0, fetch_in_sum = 0;
-    // A chunk is read a second time, then from the cache, to take differences.
-    bool second_reading = false;
 };
 
 // Lowers a kernel for an instruction set. `large`: 64-bit offsets, for tensors of more than 2^31 - 1 elements.

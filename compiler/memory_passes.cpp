@@ -17,16 +17,6 @@ bool touches_any(const llvm::Instruction& access, const std::vector<std::string>
     return llvm::any_of(buffers, [&](const std::string& name) { return touches(access, name); });
 }
 
-// A chunk's second reading, from the cache, takes differences to the pivot: of what was loaded, once it is an f32.
-bool takes_difference(const llvm::Instruction& value) {
-    return llvm::any_of(value.users(), [](const llvm::User* user) {
-        const auto* i = llvm::dyn_cast<llvm::Instruction>(user);
-        if (!i) return false;
-        const bool converts = i->isCast() || i->getOpcode() == llvm::Instruction::Shl;
-        return i->getOpcode() == llvm::Instruction::FSub || (converts && takes_difference(*i));
-    });
-}
-
 }  // namespace
 
 // Makes every vector store to an output non-temporal. Such stores are weakly ordered, so each function that has one
@@ -62,7 +52,7 @@ int stream_stores(llvm::Module& module, const std::vector<std::string>& outputs,
     return count;
 }
 
-// Wherever a vector of an input is loaded to make an output, or to make a chunk's first sum, fetches the line that many
+// Wherever a vector of an input is loaded to make an output, or to make a chunk's sums, fetches the line that many
 // bytes further on into the L2 cache, once a line. A distance that leads nowhere (past the last channel, or over a gap
 // between channels) costs a fetch and changes nothing: a prefetch never faults.
 void fetch_ahead(llvm::Module& module, const Lowered& kernel) {
@@ -76,8 +66,7 @@ void fetch_ahead(llvm::Module& module, const Lowered& kernel) {
             const std::int64_t distance = apply ? kernel.fetch_in_apply : kernel.fetch_in_sum;
             if (distance == 0) continue;
             const auto is_wanted = [&](const llvm::LoadInst& load) {
-                return load.getType()->isVectorTy() && touches_any(load, kernel.inputs) &&
-                       (apply || !kernel.second_reading || !takes_difference(load));
+                return load.getType()->isVectorTy() && touches_any(load, kernel.inputs);
             };
             std::set<std::pair<const llvm::Value*, std::int64_t>> fetched;
             for (llvm::Instruction& i : llvm::make_early_inc_range(block)) {

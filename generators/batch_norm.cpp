@@ -126,7 +126,7 @@ BatchNormFuncs backward(const KernelSpec& spec, const BatchNormInputs& in) {
         f.slopes.emplace_back("slopes" + suffix(i));
         // Constants have no gradient.
         const auto by_batch = [&](const Expr& e) {
-            return f32(select(all[i].batch_statistics != 0, e, cast<double>(0)));
+            return without_payload(f32(select(all[i].batch_statistics != 0, e, cast<double>(0))));
         };
         f.slopes[i](c) = Tuple(by_batch(dbeta / count - low * b), by_batch(b));
         const Expr centred = (g - f.slopes[i](c)[0]) - difference(i, at, c) * f.slopes[i](c)[1];
@@ -146,7 +146,9 @@ BatchNormFuncs backward(const KernelSpec& spec, const BatchNormInputs& in) {
     return f;
 }
 
-BatchNormFuncs batch_norm(const KernelSpec& spec, const BatchNormInputs& in) {
+BatchNormFuncs batch_norm(const KernelSpec& spec, const BatchNormInputs& given) {
+    BatchNormInputs in = given;
+    in.slope = without_payload(in.slope);
     switch (spec.op) {
         case Op::inference: return inference(spec, in);
         case Op::train_forward: return train_forward(spec, in);

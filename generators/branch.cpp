@@ -29,7 +29,8 @@ Tuple affine(const BranchInputs& in, const Expr& mean, const Expr& inv_std) {
     const Var c = vars::c;
     const Expr high = f32(mean), low = mean - f64(high);
     const Expr scale = f32(f64(in.gamma(c)) * inv_std);
-    return Tuple(high, scale, f32(f64(in.beta(c)) - low * f64(scale)));
+    const Expr shift = f32(f64(in.beta(c)) - low * f64(scale));
+    return Tuple(without_payload(high), without_payload(scale), without_payload(shift));
 }
 
 Expr before_activation(const BatchNormFuncs& f, const BatchNormInputs& in, const Place& at) {

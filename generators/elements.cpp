@@ -29,8 +29,7 @@ Expr from_f32(DataType dtype, Expr value) {
         case DataType::f32: return value;
         case DataType::bf16: {
             const Expr b = bits(value), odd = (b >> constant(16)) & constant(1);
-            const Expr quiet = b | constant(0x00400000);
-            return u16(select(value == value, b + (constant(0x7fff) + odd), quiet) >> constant(16));
+            return u16((b + (constant(0x7fff) + odd)) >> constant(16));
         }
         case DataType::f16: {
             // Halide's emulation makes infinities of NaNs.
@@ -41,6 +40,10 @@ Expr from_f32(DataType dtype, Expr value) {
         }
     }
     return value;
+}
+
+Expr without_payload(Expr value) {
+    return select(value == value, value, reinterpret<float>(constant(0x7fc00000)));
 }
 
 }  // namespace fusebn

@@ -15,6 +15,9 @@
 //                (at most 32). The 16 lanes are then folded pairwise (8, 4, 2, 1) in f64.
 //   interleaved  every channel by itself. A step is eight rows, what is left is added row by row. A chunk is 64 rows.
 //
+// The values of a variance are first shifted by their chunk's pivot: the mean of its first step, in f32. Planar that is
+// of its first row, and all of it where it is shorter; interleaved the first eight rows, or as many as there are.
+//
 // 16 lanes are one zmm, two ymm or four xmm registers, so each instruction set can hold the accumulators of both
 // moments in registers, and the tree of eight gives eight independent loads per accumulation. The rounding error of a
 // tree grows with the logarithm of its size, that of an accumulator with the number of its additions: at most 16 in a

@@ -1,5 +1,5 @@
-// Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance": the corrected two-pass algorithm within a
-// chunk (eq. 1.7), and the pairwise update that merges chunks (eq. 2.1).
+// Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance": within a chunk moments of data shifted by
+// the mean of a sample, with the correction of eq. 1.7; and the pairwise update that merges chunks (eq. 2.1).
 
 #include "generators/statistics.h"
 
@@ -58,6 +58,29 @@ PlanarChunk planar_chunk(const ViewShape& t, const Expr& k) {
     return p;
 }
 
+// What of a chunk a sum takes: all of it, or its first step.
+enum class Part { whole, first_step };
+
+PlanarChunk first_step(PlanarChunk p) {
+    using numerics::planar::step;
+    std::vector<int> lengths;
+    for (int length : p.lengths) {
+        if (lengths.empty() || std::min(length, step) != lengths[0]) lengths.push_back(std::min(length, step));
+    }
+    p.length = lengths.size() == 1 ? Expr(lengths[0]) : min(p.length, step);
+    p.lengths = lengths;
+    p.rows = p.max_rows = 1;
+    return p;
+}
+
+PlanarChunk planar_part(const ViewShape& t, const Expr& k, Part part) {
+    return part == Part::whole ? planar_chunk(t, k) : first_step(planar_chunk(t, k));
+}
+
+int interleaved_rows(Part part) {
+    return part == Part::whole ? numerics::interleaved::chunk_rows : numerics::tree;
+}
+
 using Vector = std::vector<Expr>;
 
 Vector operator+(const Vector& a, const Vector& b) {
@@ -87,12 +110,13 @@ void assign(FuncRef f, const Vector& v) {
     }
 }
 
-ChunkSum planar_chunk_sum(const std::string& name, const ViewShape& t, int terms_count, const Terms& terms) {
+ChunkSum planar_chunk_sum(const std::string& name, const ViewShape& t, Part part, int terms_count,
+                          const Terms& terms) {
     using namespace numerics::planar;
     using numerics::tree;
     using vars::c, vars::k, vars::l;
     const auto count_of_terms = static_cast<size_t>(terms_count);
-    const PlanarChunk p = planar_chunk(t, k);
+    const PlanarChunk p = planar_part(t, k, part);
     const auto at = [&](const Expr& s, const Expr& n) { return terms({p.first_s + s, c, p.first_n + n}, c, k); };
     // The largest number of steps, vectors or elements that any chunk has left at this level.
     const auto most = [&](const std::function<int(int)>& of_length, int unknown) {
@@ -134,20 +158,21 @@ ChunkSum planar_chunk_sum(const std::string& name, const ViewShape& t, int terms
     return sum;
 }
 
-ChunkSum interleaved_chunk_sum(const std::string& name, const ViewShape& t, int terms_count, const Terms& terms) {
-    using namespace numerics::interleaved;
+ChunkSum interleaved_chunk_sum(const std::string& name, const ViewShape& t, Part part, int terms_count,
+                               const Terms& terms) {
     using vars::c, vars::k;
     const auto count = static_cast<size_t>(terms_count);
-    const Expr first = k * chunk_rows;
-    const Expr rows = clamp(t.outer - first, 0, chunk_rows);  // 0: a chunk that the group's last turn has not
+    const int most = interleaved_rows(part);
+    const Expr first = k * numerics::interleaved::chunk_rows;
+    const Expr rows = clamp(t.outer - first, 0, most);  // 0: a chunk that the group's last turn has not
     const auto at = [&](const Expr& row) { return terms({c, first + row}, c, k); };
     const auto R = constant(t.outer);
-    const bool whole_chunks = R && *R % chunk_rows == 0;
+    const bool whole_chunks = R && *R % most == 0;
 
     ChunkSum sum{Func(name), terms_count, {}};
     assign(sum.f(c, k), Vector(count, cast<float>(0)));
     if (!R || *R >= numerics::tree) {
-        RDom r(0, chunk_rows / numerics::tree, name + "_step");
+        RDom r(0, most / numerics::tree, name + "_step");
         if (!whole_chunks) r.where((r.x + 1) * numerics::tree <= rows);
         const Vector v = tree_sum([&](int i) { return at(r.x * numerics::tree + i); });
         assign(sum.f(c, k), values(sum.f(c, k), count) + v);
@@ -201,24 +226,34 @@ Chunks chunks_of(const ViewShape& t) {
     return chunks;
 }
 
-ChunkSum chunk_sum(const std::string& name, const ViewShape& t, int terms_count, const Terms& terms) {
-    return t.view == View::planar ? planar_chunk_sum(name, t, terms_count, terms)
-                                  : interleaved_chunk_sum(name, t, terms_count, terms);
+namespace {
+
+ChunkSum chunk_sum(const std::string& name, const ViewShape& t, Part part, int terms_count, const Terms& terms) {
+    return t.view == View::planar ? planar_chunk_sum(name, t, part, terms_count, terms)
+                                  : interleaved_chunk_sum(name, t, part, terms_count, terms);
 }
 
-Expr folded(const ChunkSum& sum, View view, int term, Expr c, Expr k) {
-    const auto value = [&](const FuncRef& f) { return f64(sum.terms == 1 ? Expr(f) : f[term]); };
-    if (view == View::interleaved) return value(sum.f(c, k));
-    const std::function<Expr(int, int)> fold = [&](int first, int stride) -> Expr {
-        if (stride == numerics::planar::lanes) return value(sum.f(first, c, k));
+// Values in the first step of chunk k, f64.
+Expr first_step_elements(const ViewShape& t, const Expr& k) {
+    if (t.view == View::planar) return f64(planar_part(t, k, Part::first_step).length);
+    return f64(clamp(t.outer - k * numerics::interleaved::chunk_rows, 1, interleaved_rows(Part::first_step)));
+}
+
+// A chunk's accumulators folded to one f64 a term.
+Vector folded(const ChunkSum& sum, View view) {
+    using vars::c, vars::k;
+    const auto in_f64 = [&](const FuncRef& f) {
+        Vector v = values(f, static_cast<size_t>(sum.terms));
+        for (Expr& e : v) e = f64(e);
+        return v;
+    };
+    if (view == View::interleaved) return in_f64(sum.f(c, k));
+    const std::function<Vector(int, int)> fold = [&](int first, int stride) {
+        if (stride == numerics::planar::lanes) return in_f64(sum.f(first, c, k));
         return fold(first, stride * 2) + fold(first + stride, stride * 2);
     };
     return fold(0, 1);
 }
-
-Expr count_of(const ViewShape& t) { return f64(t.outer) * f64(t.inner); }
-
-namespace {
 
 // chunk(c, k) -> group(c, g) -> total(c), of `size` values. merge(a, from, b, first, last): a, of the values from
 // `from` to `first`, together with b, of those from `first` to `last`.
@@ -249,26 +284,33 @@ void reduce_chunks(Reduction& r, size_t size, const std::string& suffix, const E
 
 }  // namespace
 
+Expr count_of(const ViewShape& t) { return f64(t.outer) * f64(t.inner); }
+
 Reduction statistics(const ViewShape& t, const std::function<Expr(const Place&)>& element, const std::string& suffix) {
     using vars::c, vars::k;
     Reduction r;
     r.chunks = chunks_of(t);
     const ChunkSum sum =
-        chunk_sum("sum" + suffix, t, 1, [&](const Place& at, const Expr&, const Expr&) { return Vector{element(at)}; });
+        chunk_sum("sum" + suffix, t, Part::first_step, 1,
+                  [&](const Place& at, const Expr&, const Expr&) { return Vector{element(at)}; });
     Func pivot("pivot" + suffix);
-    pivot(c, k) = cast<float>(folded(sum, t.view, 0, c, k) / r.chunks.elements(k));
+    pivot(c, k) = cast<float>(folded(sum, t.view)[0] / first_step_elements(t, k));
 
     // The pivot is only near the mean; sum(d) corrects both moments for that, to first order and to the last bit of an
-    // f64: mean = pivot + sum(d) / n,  M2 = sum(d^2) - sum(d)^2 / n.
-    const ChunkSum moments = chunk_sum("moments" + suffix, t, 2, [&](const Place& at, const Expr& c, const Expr& k) {
-        const Expr d = element(at) - pivot(c, k);
-        return Vector{d, d * d};
-    });
+    // f64: mean = pivot + sum(d) / n,  M2 = sum(d^2) - sum(d)^2 / n. The mean of s of the n values is off by no more
+    // than sigma * sqrt(n / s - 1), so sum(d^2) is at most n / s times M2, and what its roundings do is bounded. To
+    // know the chunk's own mean beforehand would take another reading: 1.1 to 1.3 times the time.
+    const ChunkSum moments =
+        chunk_sum("moments" + suffix, t, Part::whole, 2, [&](const Place& at, const Expr& c, const Expr& k) {
+            const Expr d = element(at) - pivot(c, k);
+            return Vector{d, d * d};
+        });
     r.sums = {sum, moments};
     r.pivots = {pivot};
     r.chunk = Func("chunk" + suffix);
     const Expr count = r.chunks.elements(k);
-    const Expr d = folded(moments, t.view, 0, c, k), d2 = folded(moments, t.view, 1, c, k);
+    const Vector of_moments = folded(moments, t.view);
+    const Expr d = of_moments[0], d2 = of_moments[1];
     r.chunk(c, k) = Tuple(d2 - d * d / count, f64(pivot(c, k)) + d / count);
 
     const auto before = r.chunks.before;
@@ -283,10 +325,9 @@ Reduction plain_sums(const ViewShape& t, int terms_count, const Terms& terms, Ex
     using vars::c, vars::k;
     Reduction r;
     r.chunks = chunks_of(t);
-    r.sums = {chunk_sum("sums", t, terms_count, terms)};
+    r.sums = {chunk_sum("sums", t, Part::whole, terms_count, terms)};
     r.chunk = Func("chunk");
-    Vector results;
-    for (int i = 0; i < terms_count; ++i) results.push_back(folded(r.sums[0], t.view, i, c, k));
+    const Vector results = folded(r.sums[0], t.view);
     assign(r.chunk(c, k), results);
     reduce_chunks(r, results.size(), "", wanted,
                   [](const Vector& a, const Expr&, const Vector& b, const Expr&, const Expr&) { return a + b; });

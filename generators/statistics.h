@@ -47,15 +47,11 @@ struct ChunkSum {
     };
     std::vector<Update> updates;
 };
-ChunkSum chunk_sum(const std::string& name, const ViewShape& shape, int terms_count, const Terms& terms);
-
-// A chunk's accumulators folded to one f64.
-Halide::Expr folded(const ChunkSum& sum, View view, int term, Halide::Expr c, Halide::Expr k);
 
 // A sum over all of a channel: chunks, groups of them, all groups. With every Func between that a schedule may place.
 struct Reduction {
     Chunks chunks;
-    std::vector<ChunkSum> sums;        // in the order in which they are made, each a reading of the chunk
+    std::vector<ChunkSum> sums;        // in the order in which they are made
     std::vector<Halide::Func> pivots;  // (c, k): what a later sum takes from an earlier one
     Halide::Func chunk;                // (c, k) f64: a chunk's result
     Halide::Func group;                // (c, g) f64

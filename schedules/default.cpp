@@ -1,20 +1,22 @@
 // The default schedule, from a model of the caches.
 //
 //   bytes     of x and y together; what is read once and written once
-//   store     stream when x and y do not fit the L3 cache together: y would push out what is still to be read, and each
-//             of its lines would be read before it is written. Inside the cache streaming is harmful (a 6 MB copy took
-//             2.6 times as long), so smaller tensors are stored through it.
+//   store     stream when x and y together fill three quarters of the L3 cache: y would push out what is still to be
+//             read, and each of its lines would be read before it is written (128x28x28, 26 MB: 1.5 times as fast).
+//             Well inside the cache streaming costs the reader of y more than it saves: a 6 MB copy and a reading of it
+//             took 2.1 times as long, one of 24 MB as long. So smaller tensors are stored through it.
 //   parallel  none below 64 KB, which take a few microseconds: a thread that sleeps is woken in about twenty.
 //             planar train_forward goes by channels, which reads each value from DRAM once, where a channel's slab and
 //             its neighbour's fit the L3 cache (two threads work on two slabs) and there are channels enough for the
 //             threads; else by rows.
 //   task      planar train_forward by channels: as many channels as make 12 KB of a sample, so that short rows are read
-//             and written as runs of neighbours (7x7: 2.2 times as fast as one by one), while their slabs fit the L2
-//             cache together, and there are eight tasks to share out.
+//             and written as runs of neighbours (7x7: 2.2 times as fast as one by one), while two tasks' slabs fill
+//             half of the L2 cache, and there are eight tasks to share out.
 //             else as many channels or rows as make 128 KB of x: long enough to hide the hand-over, short enough to
 //             balance.
-//   prefetch  planar train_forward by channels: 1 with tensors beyond the L3 cache. While one task's y streams out, the
-//             next one's x comes into the L2 cache, where its statistics are made (256x56x56: 1.35 times as fast).
+//   prefetch  planar train_forward and backward by channels: 1 with tensors beyond the L2 cache. While one task's y is
+//             stored, the next one's x comes into the L2 cache, where its statistics are made (256x56x56: 1.35 times as
+//             fast; from the L3 cache, 2048x7x7: 1.2 times, backward 256x14x14: 1.3).
 //             interleaved train_forward: 1 with tensors beyond half of the L3 cache. The second reading of a chunk,
 //             from the cache, leaves the memory idle otherwise (64x112x112: 1.5 times as fast).
 //   block     interleaved: channels whose chunk (64 rows) fits half of the L2 cache and whose accumulators (12 bytes a
@@ -73,8 +75,11 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
 
     if (s.parallel == Schedule::Parallel::channels) {
         const std::int64_t row = inner * element, slab = moved.read_twice * outer * row;  // below 2^45
-        const std::int64_t most = std::min({run_bytes / row, caches.l2 / slab, channels / 8, std::int64_t{16}});
+        const std::int64_t most = std::min({run_bytes / row, caches.l2 / (4 * slab), channels / 8, std::int64_t{16}});
         while (2 * s.task <= most) s.task *= 2;
+        if (bytes > static_cast<double>(caches.l2) && spec.inner != any_extent && spec.inner <= longest_fetched_row) {
+            s.prefetch = 1;
+        }
     } else {
         const std::int64_t row = (spec.view == View::planar ? inner : channels) * element;
         const std::int64_t units = spec.view == View::planar ? channels : outer;
@@ -97,7 +102,7 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
         }
     }
 
-    if (bytes > static_cast<double>(caches.l3)) {
+    if (bytes > 0.75 * static_cast<double>(caches.l3)) {
         Schedule streamed = s;
         streamed.store = Schedule::Store::stream;
         while (!is_legal(streamed, spec) && (streamed.unroll > 1 || streamed.vector > narrowest)) {
@@ -110,10 +115,6 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
         }
         if (is_legal(streamed, spec)) s = streamed;
         if (spec.view == View::interleaved && channels >= 128) s.ahead = 2;
-        if (s.parallel == Schedule::Parallel::channels && spec.inner != any_extent &&
-            spec.inner <= longest_fetched_row) {
-            s.prefetch = 1;
-        }
     }
     return s;
 }

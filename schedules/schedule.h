@@ -30,7 +30,7 @@ struct Schedule {
     // interleaved train_forward and backward: channels whose sums are made together; 0: all.
     int block = 0;
     // train_forward and backward fetch what their sums read into the L2 cache before they are made: planar by channels,
-    // in the apply loop, the task so far ahead; interleaved, in a chunk's first sum, the chunk so far ahead. 0: none.
+    // in the apply loop, the task so far ahead; interleaved, in a chunk's sums, the chunk so far ahead. 0: none.
     int prefetch = 0;
     // An apply loop that reads from memory fetches so many 4 KB pages ahead; 0: none.
     int ahead = 0;

@@ -202,7 +202,7 @@ const std::vector<InstructionSet>& instruction_sets() {
     return all;
 }
 
-Schedule schedule_of(const Row& row) { return parse_schedule(row.schedule, default_schedule(row.spec)); }
+Schedule schedule_of(const Row& row) { return spec_schedule(row.schedule, row.spec, default_schedule(row.spec)); }
 
 namespace {
 

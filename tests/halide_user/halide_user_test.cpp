@@ -83,7 +83,7 @@ TEST(HalideUser, GetsTrainForwardOfPlanarTensors) {
         const oracle::Result wanted = oracle::train_forward(tensor, p);
         for (int c = 0; c < C; ++c) {
             const oracle::Channel& ch = wanted.channels[static_cast<std::size_t>(c)];
-            const oracle::StatisticsBound bound = oracle::statistics_bound(tensor, ch, p.eps);
+            const oracle::StatisticsBound bound = oracle::statistics_bound(tensor, c, ch, p.eps);
             const auto near = [&](const auto& got, double value, double within) {
                 EXPECT_TRUE(oracle::agrees(static_cast<double>(got(c)), value, within))
                     << got(c) << " is not " << value << ", c " << c << " of N " << N;

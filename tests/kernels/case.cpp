@@ -1,7 +1,10 @@
 #include "kernels/case.h"
 
+#include <algorithm>
 #include <cmath>
 #include <random>
+
+#include "generators/numerics.h"
 
 namespace kernels {
 
@@ -53,20 +56,30 @@ const char* name(Data data) {
         case Data::mean_1e4: return "means of 1e4 sigmas";
         case Data::mean_1e6: return "means of 1e6 sigmas";
         case Data::constant: return "constant channels";
+        case Data::uneven: return "chunks that begin unlike their rest";
     }
     return "";
 }
 
 std::vector<Data> data_of(DataType dtype) {
-    if (dtype != DataType::f32) return {Data::ordinary, Data::mean_1e2, Data::constant};
-    return {Data::ordinary, Data::mean_1e2, Data::mean_1e4, Data::mean_1e6, Data::constant};
+    if (dtype != DataType::f32) return {Data::ordinary, Data::mean_1e2, Data::constant, Data::uneven};
+    return {Data::ordinary, Data::mean_1e2, Data::mean_1e4, Data::mean_1e6, Data::constant, Data::uneven};
 }
 
 namespace {
 
+// Whether an element belongs to the first step of its chunk.
+bool begins_chunk(const Case& c, std::size_t at) {
+    const auto i = static_cast<std::int64_t>(at);
+    if (c.view == View::interleaved) return i / c.channels % numerics::interleaved::chunk_rows < numerics::tree;
+    using namespace numerics::planar;
+    const std::int64_t rows = std::clamp<std::int64_t>(chunk_elements / c.inner, 1, chunk_rows);
+    return i / (c.channels * c.inner) % rows == 0 && i % c.inner % chunk_elements < step;
+}
+
 Elements random_x(const Case& c, Data data, std::mt19937& random) {
     std::normal_distribution<float> normal(0.f, 1.f);
-    const auto value = [&](std::int64_t channel) {
+    const auto value = [&](std::int64_t channel, std::size_t at) {
         const auto index = static_cast<float>(channel % 5);
         const float sign = channel % 2 != 0 ? -1.f : 1.f;
         switch (data) {
@@ -75,11 +88,12 @@ Elements random_x(const Case& c, Data data, std::mt19937& random) {
             case Data::mean_1e4: return sign * 1e4f + normal(random);
             case Data::mean_1e6: return sign * 1e6f + normal(random);
             case Data::constant: return sign * 1.2345f * (index + 1);
+            case Data::uneven: return normal(random) + (begins_chunk(c, at) ? 0.f : sign * 40.f);
         }
         return 0.f;
     };
     Elements x(c.dtype, c.elements());
-    for (std::size_t i = 0; i < x.size(); ++i) x.set(i, value(static_cast<std::int64_t>(c.channel_of(i))));
+    for (std::size_t i = 0; i < x.size(); ++i) x.set(i, value(static_cast<std::int64_t>(c.channel_of(i)), i));
     return x;
 }
 

@@ -31,8 +31,9 @@ std::vector<Case> cases(const fusebn::KernelTable& table);
 // Whether a table has a row, a generic one at least, for all that running the case takes.
 bool has_kernels_for(const fusebn::KernelTable& table, const Case& c);
 
-// What x looks like: how many of its standard deviations its mean is from zero.
-enum class Data { ordinary, mean_1e2, mean_1e4, mean_1e6, constant };
+// What x looks like: how many of its standard deviations its mean is from zero. uneven: every chunk's first step, which
+// the pivot is made of, is far from all the rest of it.
+enum class Data { ordinary, mean_1e2, mean_1e4, mean_1e6, constant, uneven };
 const char* name(Data data);
 // What a type can hold: 16 bits have no room for a spread beside a mean 1e4 times as large.
 std::vector<Data> data_of(fusebn::DataType dtype);

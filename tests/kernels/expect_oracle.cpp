@@ -52,7 +52,7 @@ void expect_forward(const Case& c, const Inputs& inputs, const Result& result) {
                                const std::vector<oracle::Channel>& of) {
         std::vector<oracle::StatisticsBound> bounds(of.size());
         for (std::size_t ch = 0; train && ch < of.size(); ++ch) {
-            bounds[ch] = oracle::statistics_bound(x, of[ch], p.eps);
+            bounds[ch] = oracle::statistics_bound(x, static_cast<std::int64_t>(ch), of[ch], p.eps);
         }
         return bounds;
     };

@@ -48,20 +48,55 @@ struct StatisticsBound {
     double mean = 0, var = 0, inv_std = 0;
 };
 
-// A chunk's pivot is its mean in f32, off by at most (D + 1) u times the mean of |x|: on average over the chunks by
-//     p = (D + 1) u (|mean| + 2 sigma).
-// d = x - pivot then has a root mean square below r = sigma + p, and sums of d and d^2 (one more rounding for the
-// difference; two and one for its square) are off by
+// How a channel lies about its chunks' pivots, the means of their first steps.
+struct Spread {
+    double rms = 0;        // of x - pivot
+    double magnitude = 0;  // the mean of |x| in the first steps, each counted as its chunk's values
+};
+inline Spread spread_about_pivots(const Tensor& x, std::int64_t c) {
+    namespace numerics = fusebn::numerics;
+    const bool planar = x.view == fusebn::View::planar;
+    const std::int64_t rows = planar ? std::clamp<std::int64_t>(numerics::planar::chunk_elements / x.inner, 1,
+                                                                numerics::planar::chunk_rows)
+                                     : numerics::interleaved::chunk_rows;
+    const std::int64_t columns = planar ? numerics::planar::chunk_elements : 1;
+    const std::int64_t step_rows = planar ? 1 : numerics::tree, step_columns = planar ? numerics::planar::step : 1;
+    double squares = 0, magnitudes = 0;
+    for (std::int64_t o = 0; o < x.outer; o += rows) {
+        for (std::int64_t i = 0; i < x.inner; i += columns) {
+            const std::int64_t o_end = std::min(o + rows, x.outer), i_end = std::min(i + columns, x.inner);
+            const auto sum = [&](std::int64_t last_o, std::int64_t last_i, const auto& term) {
+                double total = 0;
+                for (std::int64_t at_o = o; at_o < last_o; ++at_o) {
+                    for (std::int64_t at_i = i; at_i < last_i; ++at_i) total += term(x.at(at_o, c, at_i));
+                }
+                return total;
+            };
+            const std::int64_t step_o = std::min(o + step_rows, o_end), step_i = std::min(i + step_columns, i_end);
+            const auto sampled = static_cast<double>((step_o - o) * (step_i - i));
+            const double pivot = sum(step_o, step_i, [](double v) { return v; }) / sampled;
+            squares += sum(o_end, i_end, [&](double v) { return (v - pivot) * (v - pivot); });
+            magnitudes += sum(step_o, step_i, [](double v) { return std::abs(v); }) / sampled *
+                          static_cast<double>((o_end - o) * (i_end - i));
+        }
+    }
+    const auto count = static_cast<double>(x.count());
+    return {std::sqrt(squares / count), magnitudes / count};
+}
+
+// A pivot is rounded to f32 and off by at most (D + 1) u times its step's mean of |x|, p on average. So the root mean
+// square of d = x - pivot is below r = the spread's + p, sigma as well, and sums of d and d^2 (one more rounding for
+// the difference; two and one for its square) are off by
 //     mean:  (D + 1) u r
-//     var:   (D + 3) u r^2 for sum d^2, 2 (D + 1) u p r for (sum d)^2 / n, 2 (D + 1) u sigma r for the means that the
-//            merge of the chunks takes differences of; together below 3 (D + 3) u r^2.
-inline StatisticsBound statistics_bound(const Tensor& x, const Channel& ch, double eps) {
-    const double D = additions(x), sigma = std::sqrt(ch.var);
-    const double p = (D + 1) * u * (std::abs(ch.mean) + 2 * sigma);
-    const double r = sigma + p + tiny;
+//     var:   (D + 3) u r^2 for sum d^2, 2 (D + 1) u r^2 for (sum d)^2 / n, 2 (D + 1) u sigma r for the means that the
+//            merge of the chunks takes differences of; together below 5 (D + 3) u r^2.
+inline StatisticsBound statistics_bound(const Tensor& x, std::int64_t c, const Channel& ch, double eps) {
+    const double D = additions(x);
+    const Spread spread = spread_about_pivots(x, c);
+    const double r = spread.rms + (D + 1) * u * spread.magnitude + tiny;
     StatisticsBound bound;
     bound.mean = second_order * (D + 1) * u * r;
-    bound.var = second_order * 3 * (D + 3) * u * r * r;
+    bound.var = second_order * 5 * (D + 3) * u * r * r;
     bound.inv_std = std::sqrt((ch.var + eps) / (std::max(ch.var - bound.var, 0.0) + eps)) - 1;
     return bound;
 }
