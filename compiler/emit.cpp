@@ -88,6 +88,19 @@ void finish(llvm::Module& module, InstructionSet isa, const std::vector<std::str
 
 }  // namespace
 
+namespace {
+
+unsigned register_bytes(InstructionSet isa) {
+    switch (isa) {
+        case InstructionSet::x86_64: return 16;
+        case InstructionSet::x86_64_avx2: return 32;
+        case InstructionSet::x86_64_avx512: return 64;
+    }
+    return 16;
+}
+
+}  // namespace
+
 Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string& symbol, Emit what) {
     llvm::LLVMContext context;
     auto buffer = llvm::MemoryBuffer::getMemBuffer(kernel.bitcode, symbol, false);
@@ -106,6 +119,7 @@ Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string&
     Object object;
     std::vector<std::string> entries = {symbol};
     for (const std::string& mask : kernel.masks) pack_bits(*module, mask);
+    pair_halves(*module, register_bytes(isa));
     fetch_ahead(*module, kernel);
     if (kernel.stream_alignment > 0) {
         // Two forms of the kernel in one object: the second is for a y that does not lie as the first needs it.

@@ -20,6 +20,10 @@ bool touches(const llvm::Instruction& access, llvm::StringRef buffer);
 // not.
 void pack_bits(llvm::Module& module, const std::string& mask);
 
+// Where bf16 elements are computed with lane by lane and nothing else depends on the lanes' order, widens and narrows
+// them in pairs, for registers of that size: see the definition.
+void pair_halves(llvm::Module& module, unsigned register_bytes);
+
 // Non-temporal stores to the outputs, whose rows lie at multiples of `alignment` bytes, with their fences; returns how
 // many.
 int stream_stores(llvm::Module& module, const std::vector<std::string>& outputs, int alignment);

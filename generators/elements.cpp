@@ -42,8 +42,6 @@ Expr from_f32(DataType dtype, Expr value) {
     return value;
 }
 
-Expr without_payload(Expr value) {
-    return select(value == value, value, reinterpret<float>(constant(0x7fc00000)));
-}
+Expr without_payload(Expr value) { return select(value == value, value, reinterpret<float>(constant(0x7fc00000))); }
 
 }  // namespace fusebn

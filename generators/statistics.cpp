@@ -77,9 +77,7 @@ PlanarChunk planar_part(const ViewShape& t, const Expr& k, Part part) {
     return part == Part::whole ? planar_chunk(t, k) : first_step(planar_chunk(t, k));
 }
 
-int interleaved_rows(Part part) {
-    return part == Part::whole ? numerics::interleaved::chunk_rows : numerics::tree;
-}
+int interleaved_rows(Part part) { return part == Part::whole ? numerics::interleaved::chunk_rows : numerics::tree; }
 
 using Vector = std::vector<Expr>;
 
@@ -110,8 +108,7 @@ void assign(FuncRef f, const Vector& v) {
     }
 }
 
-ChunkSum planar_chunk_sum(const std::string& name, const ViewShape& t, Part part, int terms_count,
-                          const Terms& terms) {
+ChunkSum planar_chunk_sum(const std::string& name, const ViewShape& t, Part part, int terms_count, const Terms& terms) {
     using namespace numerics::planar;
     using numerics::tree;
     using vars::c, vars::k, vars::l;
@@ -290,9 +287,8 @@ Reduction statistics(const ViewShape& t, const std::function<Expr(const Place&)>
     using vars::c, vars::k;
     Reduction r;
     r.chunks = chunks_of(t);
-    const ChunkSum sum =
-        chunk_sum("sum" + suffix, t, Part::first_step, 1,
-                  [&](const Place& at, const Expr&, const Expr&) { return Vector{element(at)}; });
+    const ChunkSum sum = chunk_sum("sum" + suffix, t, Part::first_step, 1,
+                                   [&](const Place& at, const Expr&, const Expr&) { return Vector{element(at)}; });
     Func pivot("pivot" + suffix);
     pivot(c, k) = cast<float>(folded(sum, t.view)[0] / first_step_elements(t, k));
 

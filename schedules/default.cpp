@@ -10,8 +10,8 @@
 //             its neighbour's fit the L3 cache (two threads work on two slabs) and there are channels enough for the
 //             threads; else by rows.
 //   task      planar train_forward by channels: as many channels as make 12 KB of a sample, so that short rows are read
-//             and written as runs of neighbours (7x7: 2.2 times as fast as one by one), while two tasks' slabs fill
-//             half of the L2 cache, and there are eight tasks to share out.
+//             and written as runs of neighbours (7x7: 2.2 times as fast as one by one), while two tasks' slabs fit
+//             the L2 cache together, and there are eight tasks to share out.
 //             else as many channels or rows as make 128 KB of x: long enough to hide the hand-over, short enough to
 //             balance.
 //   prefetch  planar train_forward and backward by channels: 1 with tensors beyond the L2 cache. While one task's y is
@@ -75,7 +75,7 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
 
     if (s.parallel == Schedule::Parallel::channels) {
         const std::int64_t row = inner * element, slab = moved.read_twice * outer * row;  // below 2^45
-        const std::int64_t most = std::min({run_bytes / row, caches.l2 / (4 * slab), channels / 8, std::int64_t{16}});
+        const std::int64_t most = std::min({run_bytes / row, caches.l2 / (2 * slab), channels / 8, std::int64_t{16}});
         while (2 * s.task <= most) s.task *= 2;
         if (bytes > static_cast<double>(caches.l2) && spec.inner != any_extent && spec.inner <= longest_fetched_row) {
             s.prefetch = 1;

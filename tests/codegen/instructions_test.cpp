@@ -186,6 +186,28 @@ TEST_P(Contraction, IsNowhere) {
     row([](const KernelSpec&, const Schedule&, const Kernel& kernel) { EXPECT_EQ(kernel.count(is_fused), 0); });
 }
 
+using Halves = OnEvery;
+
+// Along a row elements of 16 bits are widened and narrowed in pairs, by shifts and masks; AVX-512 has a shuffle that
+// narrows two registers at once. In order it would take four for two registers.
+TEST_P(Halves, AreNotPutInOrderWhereItDoesNotMatter) {
+    const auto is_shuffle = [](const Instruction& i) {
+        for (const char* name : {"pmovzxwd", "pmovdw", "packusdw", "packssdw", "punpck", "pshufb", "vperm"}) {
+            if (i.name.find(name) != std::string::npos) return true;
+        }
+        return false;
+    };
+    int rows = 0;
+    row([&](const KernelSpec& spec, const Schedule& schedule, const Kernel& kernel) {
+        if (spec.op != Op::inference || spec.view != View::planar || spec.dtype != DataType::bf16) return;
+        ++rows;
+        const int pairs = schedule.vector * schedule.unroll / 32;
+        EXPECT_LE(count(kernel.reached_from("entry"), is_shuffle),
+                  GetParam() == InstructionSet::x86_64_avx512 ? pairs : 0);
+    });
+    EXPECT_GT(rows, 1);
+}
+
 using Registers = OnEvery;
 
 TEST_P(Registers, AreThoseOfTheInstructionSet) {
@@ -226,6 +248,7 @@ INSTANTIATE_TEST_SUITE_P(On, StreamingStores, testing::ValuesIn(instruction_sets
 INSTANTIATE_TEST_SUITE_P(On, Fences, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
 INSTANTIATE_TEST_SUITE_P(On, Prefetches, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
 INSTANTIATE_TEST_SUITE_P(On, Contraction, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
+INSTANTIATE_TEST_SUITE_P(On, Halves, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
 INSTANTIATE_TEST_SUITE_P(On, Registers, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
 
 }  // namespace

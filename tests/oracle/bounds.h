@@ -56,9 +56,9 @@ struct Spread {
 inline Spread spread_about_pivots(const Tensor& x, std::int64_t c) {
     namespace numerics = fusebn::numerics;
     const bool planar = x.view == fusebn::View::planar;
-    const std::int64_t rows = planar ? std::clamp<std::int64_t>(numerics::planar::chunk_elements / x.inner, 1,
-                                                                numerics::planar::chunk_rows)
-                                     : numerics::interleaved::chunk_rows;
+    const std::int64_t rows =
+        planar ? std::clamp<std::int64_t>(numerics::planar::chunk_elements / x.inner, 1, numerics::planar::chunk_rows)
+               : numerics::interleaved::chunk_rows;
     const std::int64_t columns = planar ? numerics::planar::chunk_elements : 1;
     const std::int64_t step_rows = planar ? 1 : numerics::tree, step_columns = planar ? numerics::planar::step : 1;
     double squares = 0, magnitudes = 0;
