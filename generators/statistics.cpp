@@ -69,7 +69,8 @@ PlanarChunk first_step(PlanarChunk p) {
     }
     p.length = lengths.size() == 1 ? Expr(lengths[0]) : min(p.length, step);
     p.lengths = lengths;
-    p.rows = p.max_rows = 1;
+    p.rows = min(p.rows, 1);  // none: a chunk that the group's last turn has not
+    p.max_rows = 1;
     return p;
 }
 
