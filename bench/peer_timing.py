@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 TURN_SECONDS = 0.005  # long enough for the clock, and for one interruption not to count much
-WARM_UP_SECONDS = 0.010  # a virtual CPU that slept can take milliseconds to come back
+WARM_UP_SECONDS = 0.030  # a virtual CPU that slept can take ten milliseconds and more to come back
 
 
 @dataclasses.dataclass

@@ -86,10 +86,6 @@ void finish(llvm::Module& module, InstructionSet isa, const std::vector<std::str
     });
 }
 
-}  // namespace
-
-namespace {
-
 unsigned register_bytes(InstructionSet isa) {
     switch (isa) {
         case InstructionSet::x86_64: return 16;

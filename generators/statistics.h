@@ -37,7 +37,8 @@ using Terms = std::function<std::vector<Halide::Expr>(const Place& at, Halide::E
 
 // The f32 accumulators of a chunk, one a term.
 //   planar       f(l, c, k): 16 lanes        interleaved  f(c, k)
-// Each update is one loop over the chunk; `vector` is the loop that runs along contiguous elements.
+// Each update is one loop over the chunk, or over its first step; `vector` is the loop that runs along contiguous
+// elements.
 struct ChunkSum {
     Halide::Func f;
     int terms;

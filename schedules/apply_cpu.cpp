@@ -38,8 +38,8 @@ void place(ChunkSum& sum, const LoopLevel& at, const Var& pure, int width,
     }
 }
 
-// From the tensors to the merged chunks of a group, chunk by chunk, so that a chunk is read again while it lies in the
-// L1 or L2 cache.
+// From the tensors to the merged chunks of a group, chunk by chunk: its first step, which is read for the pivot, is
+// then in the L1 cache.
 void place_in_group(Reduction& r, const Var& pure, int width,
                     const std::function<std::vector<VarOrRVar>(const ChunkSum::Update&)>& order) {
     const LoopLevel chunk(r.group, r.in_group);

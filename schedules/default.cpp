@@ -18,11 +18,11 @@
 //   prefetch  planar train_forward and backward by channels: 1 with tensors beyond the L2 cache. While one task's y is
 //             stored, the next one's x comes into the L2 cache, where its statistics are made (256x56x56: 1.35 times as
 //             fast; from the L3 cache, 2048x7x7: 1.2 times, backward 256x14x14: 1.3).
-//             interleaved train_forward: 1 with tensors beyond half of the L3 cache. The second reading of a chunk,
-//             from the cache, leaves the memory idle otherwise (64x112x112: 1.5 times as fast).
+//             interleaved train_forward and backward: 1 with tensors beyond half of the L3 cache (backward 256x56x56:
+//             1.4 times as fast; 64 channels within some hundredths, either way).
 //   block     interleaved: channels whose chunk (64 rows) fits half of the L2 cache and whose accumulators (12 bytes a
 //             channel) fit half of the L1 cache, at least 4 lines to a row
-//   ahead     interleaved, beyond the L3 cache, of 128 channels and more: 2. Three numbers a channel
+//   ahead     interleaved, where the tensors are streamed or would be, of 128 channels and more: 2. Three numbers a channel
 //             are then read beside x, so fewer lines of x are under way at once (inference, 256 channels: 0.86 of a
 //             copy without, 0.97 with). Harmful where that is not so: planar 0.84.
 //   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward that

@@ -222,7 +222,7 @@ TEST(DefaultSchedule, IsLegalForEveryShapeAndCache) {
     EXPECT_GT(count, 3000);
 }
 
-TEST(DefaultSchedule, StreamsOnlyWhatDoesNotFitTheCache) {
+TEST(DefaultSchedule, StreamsOnlyWhatHardlyFitsTheCache) {
     const auto streams = [](const KernelSpec& spec, std::int64_t l3) {
         return default_schedule(spec, {32 << 10, 512 << 10, l3}).store == Schedule::Store::stream;
     };
@@ -232,6 +232,25 @@ TEST(DefaultSchedule, StreamsOnlyWhatDoesNotFitTheCache) {
         EXPECT_TRUE(streams(planar(op, 1, 64, 784), 64 << 10));
         EXPECT_FALSE(streams(planar(op, 32, 2048, 49), 1 << 20)) << "a row is not whole 16-byte pieces";
         EXPECT_TRUE(streams(interleaved(op, 1 << 20, 64), 32 << 20));
+    }
+    // 24.5 MB of 32.
+    EXPECT_FALSE(streams(planar(Op::inference, 32, 128, 784), 32 << 20));
+    EXPECT_TRUE(streams(planar(Op::train_forward, 32, 128, 784), 32 << 20));
+}
+
+TEST(DefaultSchedule, FetchesTheNextTaskIntoTheL2CacheBesideThisOne) {
+    for (const Op op : {Op::train_forward, Op::backward}) {
+        const std::int64_t read = op == Op::backward ? 2 : 1;
+        for (const std::int64_t l2 : {std::int64_t{256} << 10, std::int64_t{1} << 20}) {
+            const Schedule s = default_schedule(planar(op, 32, 256, 196), {32 << 10, l2, 32 << 20});
+            const std::int64_t slab = read * 32 * 196 * 4;
+            EXPECT_EQ(s.parallel, Schedule::Parallel::channels);
+            EXPECT_EQ(s.prefetch, 1);
+            EXPECT_LE(2 * s.task * slab, std::max(l2, 2 * slab));
+            EXPECT_GT(4 * s.task * slab, std::min(l2, 16 * slab)) << "twice as many would do as well";
+        }
+        // All of it is in the cache as it is.
+        EXPECT_EQ(default_schedule(planar(op, 4, 64, 196), {32 << 10, 1 << 20, 32 << 20}).prefetch, 0);
     }
 }
 

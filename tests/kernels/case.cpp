@@ -57,24 +57,37 @@ const char* name(Data data) {
         case Data::mean_1e6: return "means of 1e6 sigmas";
         case Data::constant: return "constant channels";
         case Data::uneven: return "chunks that begin unlike their rest";
+        case Data::drifting: return "chunks at different levels";
     }
     return "";
 }
 
 std::vector<Data> data_of(DataType dtype) {
-    if (dtype != DataType::f32) return {Data::ordinary, Data::mean_1e2, Data::constant, Data::uneven};
-    return {Data::ordinary, Data::mean_1e2, Data::mean_1e4, Data::mean_1e6, Data::constant, Data::uneven};
+    if (dtype != DataType::f32) return {Data::ordinary, Data::mean_1e2, Data::constant, Data::uneven, Data::drifting};
+    return {Data::ordinary, Data::mean_1e2, Data::mean_1e4, Data::mean_1e6,
+            Data::constant, Data::uneven,   Data::drifting};
 }
 
 namespace {
 
+std::int64_t rows_of_chunk(const Case& c) {
+    if (c.view == View::interleaved) return numerics::interleaved::chunk_rows;
+    return std::clamp<std::int64_t>(numerics::planar::chunk_elements / c.inner, 1, numerics::planar::chunk_rows);
+}
+
 // Whether an element belongs to the first step of its chunk.
 bool begins_chunk(const Case& c, std::size_t at) {
     const auto i = static_cast<std::int64_t>(at);
-    if (c.view == View::interleaved) return i / c.channels % numerics::interleaved::chunk_rows < numerics::tree;
+    if (c.view == View::interleaved) return i / c.channels % rows_of_chunk(c) < numerics::tree;
     using namespace numerics::planar;
-    const std::int64_t rows = std::clamp<std::int64_t>(chunk_elements / c.inner, 1, chunk_rows);
-    return i / (c.channels * c.inner) % rows == 0 && i % c.inner % chunk_elements < step;
+    return i / (c.channels * c.inner) % rows_of_chunk(c) == 0 && i % c.inner % chunk_elements < step;
+}
+
+// Neighbours have different numbers.
+std::int64_t chunk_of(const Case& c, std::size_t at) {
+    const auto i = static_cast<std::int64_t>(at);
+    if (c.view == View::interleaved) return i / c.channels / rows_of_chunk(c);
+    return i / (c.channels * c.inner) / rows_of_chunk(c) + i % c.inner / numerics::planar::chunk_elements;
 }
 
 Elements random_x(const Case& c, Data data, std::mt19937& random) {
@@ -89,6 +102,7 @@ Elements random_x(const Case& c, Data data, std::mt19937& random) {
             case Data::mean_1e6: return sign * 1e6f + normal(random);
             case Data::constant: return sign * 1.2345f * (index + 1);
             case Data::uneven: return normal(random) + (begins_chunk(c, at) ? 0.f : sign * 40.f);
+            case Data::drifting: return normal(random) + 100.f * static_cast<float>(chunk_of(c, at) % 3);
         }
         return 0.f;
     };

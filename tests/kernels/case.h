@@ -32,8 +32,8 @@ std::vector<Case> cases(const fusebn::KernelTable& table);
 bool has_kernels_for(const fusebn::KernelTable& table, const Case& c);
 
 // What x looks like: how many of its standard deviations its mean is from zero. uneven: every chunk's first step, which
-// the pivot is made of, is far from all the rest of it.
-enum class Data { ordinary, mean_1e2, mean_1e4, mean_1e6, constant, uneven };
+// the pivot is made of, is far from all the rest of it. drifting: so is every chunk from the one before it.
+enum class Data { ordinary, mean_1e2, mean_1e4, mean_1e6, constant, uneven, drifting };
 const char* name(Data data);
 // What a type can hold: 16 bits have no room for a spread beside a mean 1e4 times as large.
 std::vector<Data> data_of(fusebn::DataType dtype);

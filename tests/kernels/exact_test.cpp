@@ -12,7 +12,8 @@ using namespace kernels;
 namespace {
 
 // Mean 4, gamma 1 and beta 0; nothing is added. 3 and 5 by turns, along a row where there is one, which an odd one
-// begins with a 4: then the mean of a chunk's first step is 4 as well, and all differences are 1, 0 or -1.
+// begins with a 4: then the mean of a chunk's first step is 4 as well, or next to it by a power of two, and sums of
+// differences and squares do not round in f32 or, corrected, in f64.
 Inputs around_four(const Case& c) {
     Inputs in = random_inputs(c, Data::ordinary);
     for (std::size_t i = 0; i < in.x.size(); ++i) {

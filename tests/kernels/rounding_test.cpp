@@ -147,12 +147,10 @@ TEST(Rounding, LoadsEveryValueExactly) {
             const Result result = run(kernels_generic::kernels(), half, in16, {.isa = isa});
             for (std::size_t i = 0; i < in16.x.size(); ++i) {
                 const std::uint32_t got = result.tensors[0].bits(i), wanted = rounded(dtype, f32.tensors[0].bits(i));
-                // Of NaNs the payload is the processor's business, where two meet.
-                if (std::isnan(f32.tensors[0].value(i))) {
-                    ASSERT_TRUE(std::isnan(result.tensors[0].value(i))) << result.kernel << " of " << std::hex << i;
-                } else {
-                    ASSERT_EQ(got, wanted) << result.kernel << " of " << std::hex << i;
-                }
+                // A NaN meets nothing but numbers on its way: it is stored as it came, made quiet.
+                const std::uint32_t quiet = dtype == DataType::bf16 ? 0x0040 : 0x0200;
+                const bool nan = std::isnan(f32.tensors[0].value(i));
+                ASSERT_EQ(got, nan ? in16.x.bits(i) | quiet : wanted) << result.kernel << " of " << std::hex << i;
             }
         }
     }

@@ -51,7 +51,7 @@ struct StatisticsBound {
 // How a channel lies about its chunks' pivots, the means of their first steps.
 struct Spread {
     double rms = 0;        // of x - pivot
-    double magnitude = 0;  // the mean of |x| in the first steps, each counted as its chunk's values
+    double magnitude = 0;  // root mean square of the first steps' means of |x|, each counted as its chunk's values
 };
 inline Spread spread_about_pivots(const Tensor& x, std::int64_t c) {
     namespace numerics = fusebn::numerics;
@@ -76,27 +76,27 @@ inline Spread spread_about_pivots(const Tensor& x, std::int64_t c) {
             const auto sampled = static_cast<double>((step_o - o) * (step_i - i));
             const double pivot = sum(step_o, step_i, [](double v) { return v; }) / sampled;
             squares += sum(o_end, i_end, [&](double v) { return (v - pivot) * (v - pivot); });
-            magnitudes += sum(step_o, step_i, [](double v) { return std::abs(v); }) / sampled *
-                          static_cast<double>((o_end - o) * (i_end - i));
+            const double magnitude = sum(step_o, step_i, [](double v) { return std::abs(v); }) / sampled;
+            magnitudes += magnitude * magnitude * static_cast<double>((o_end - o) * (i_end - i));
         }
     }
     const auto count = static_cast<double>(x.count());
-    return {std::sqrt(squares / count), magnitudes / count};
+    return {std::sqrt(squares / count), std::sqrt(magnitudes / count)};
 }
 
-// A pivot is rounded to f32 and off by at most (D + 1) u times its step's mean of |x|, p on average. So the root mean
-// square of d = x - pivot is below r = the spread's + p, sigma as well, and sums of d and d^2 (one more rounding for
-// the difference; two and one for its square) are off by
+// A pivot is rounded to f32 and off by at most (D + 1) u times its step's mean of |x|. So the root mean square of
+// d = x - pivot is below r = that of the spread + (D + 1) u times the steps' magnitude, and sums of d and d^2 (one more
+// rounding for the difference; two and one for its square) are off by
 //     mean:  (D + 1) u r
-//     var:   (D + 3) u r^2 for sum d^2, 2 (D + 1) u r^2 for (sum d)^2 / n, 2 (D + 1) u sigma r for the means that the
-//            merge of the chunks takes differences of; together below 5 (D + 3) u r^2.
+//     var:   (D + 3) u r^2 for sum d^2, 2 (D + 1) u r^2 for (sum d)^2 / n, and 2 (D + 1) u sigma r for the means that
+//            the merge of the chunks takes differences of (sigma has the spread between chunks, r has not)
 inline StatisticsBound statistics_bound(const Tensor& x, std::int64_t c, const Channel& ch, double eps) {
     const double D = additions(x);
     const Spread spread = spread_about_pivots(x, c);
     const double r = spread.rms + (D + 1) * u * spread.magnitude + tiny;
     StatisticsBound bound;
     bound.mean = second_order * (D + 1) * u * r;
-    bound.var = second_order * 5 * (D + 3) * u * r * r;
+    bound.var = second_order * (3 * (D + 3) * u * r * r + 2 * (D + 1) * u * std::sqrt(ch.var) * r);
     bound.inv_std = std::sqrt((ch.var + eps) / (std::max(ch.var - bound.var, 0.0) + eps)) - 1;
     return bound;
 }

@@ -19,7 +19,8 @@ float to_float(bfloat16 value);
 float to_float(float16 value);
 
 // To the nearest, ties to even, beyond the largest finite number infinity; a NaN becomes a quiet NaN with the sign and
-// the upper bits of its payload. Kernels round so on store.
+// the upper bits of its payload. Kernels round so on store (but for a signalling NaN of dy that is passed on to
+// dresidual as it is: in bf16 it stays one).
 bfloat16 to_bfloat16(float value);
 float16 to_float16(float value);
 
