@@ -45,9 +45,9 @@ double time_calls(const Contender& contender, int calls) {
 constexpr double turn_ms = 1.0;
 // A call of this length does not notice that threads had to be woken, nor what the caches held.
 constexpr double long_call_ms = 50;
-// A virtual CPU that slept, or that another pool's threads had, can take ten milliseconds and more to come back, and the
-// caches as long to fill. Who shares its work out as threads turn up runs on one thread until then, and who does not
-// waits: neither is the steady state that a training loop sees.
+// A virtual CPU that slept, or that another pool's threads had, can take ten milliseconds and more to come back, and
+// the caches as long to fill. Who shares its work out as threads turn up runs on one thread until then, and who does
+// not waits: neither is the steady state that a training loop sees.
 constexpr double warm_up_ms = 30;
 
 void warm_up(const Contender& contender) {

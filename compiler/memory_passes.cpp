@@ -53,8 +53,8 @@ int stream_stores(llvm::Module& module, const std::vector<std::string>& outputs,
 }
 
 // Wherever a vector of an input is loaded to make an output, or to make a chunk's sums, fetches the line that many
-// bytes further on into the L2 cache, once a line and reading. A distance that leads nowhere (past the last channel, or over a gap
-// between channels) costs a fetch and changes nothing: a prefetch never faults.
+// bytes further on into the L2 cache, once a line and reading. A distance that leads nowhere (past the last channel, or
+// over a gap between channels) costs a fetch and changes nothing: a prefetch never faults.
 void fetch_ahead(llvm::Module& module, const Lowered& kernel) {
     constexpr int line = 64;
     const auto stores_output = [&](const llvm::Instruction& i) {

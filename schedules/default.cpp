@@ -3,7 +3,7 @@
 //   bytes     of x and y together; what is read once and written once
 //   store     stream when x and y do not fit the L3 cache together: y would push out what is still to be read, and each
 //             of its lines would be read before it is written. train_forward and backward from three quarters of it on
-//             (training 128x28x28, 26 MB: 1.5 times as fast; inference of 512x14x14 0.7). Well inside the cache
+//             (training 128x28x28, 26 MB: 1.5 times as fast; inference is no faster). Well inside the cache
 //             streaming costs the reader of y more than it saves: a 6 MB copy and a reading of it took 2.1 times as
 //             long, one of 24 MB as long. So smaller tensors are stored through it.
 //   parallel  none below 64 KB, which take a few microseconds: a thread that sleeps is woken in about twenty.
@@ -22,7 +22,8 @@
 //             1.4 times as fast; 64 channels within some hundredths, either way).
 //   block     interleaved: channels whose chunk (64 rows) fits half of the L2 cache and whose accumulators (12 bytes a
 //             channel) fit half of the L1 cache, at least 4 lines to a row
-//   ahead     interleaved, where the tensors are streamed or would be, of 128 channels and more: 2. Three numbers a channel
+//   ahead     interleaved, where the tensors are streamed or would be, of 128 channels and more: 2. Three numbers a
+//   channel
 //             are then read beside x, so fewer lines of x are under way at once (inference, 256 channels: 0.86 of a
 //             copy without, 0.97 with). Harmful where that is not so: planar 0.84.
 //   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward that

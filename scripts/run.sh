@@ -3,7 +3,7 @@
 # benchmark (bench/CMakeLists.txt) against the double-precision oracle, and times each beside a copy of the same bytes,
 # beside oneDNN, and 16-bit ones beside f32.
 #
-#   scripts/run.sh              about 10 minutes; on a machine that has nothing of it yet, below 25
+#   scripts/run.sh              about 7 minutes once all is built
 #   scripts/run.sh --quick      whether everything works, without times that mean anything
 #
 # Further arguments go to the benchmark (build/release/bench/fusebn_bench --help).

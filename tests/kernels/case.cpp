@@ -5,6 +5,7 @@
 #include <random>
 
 #include "generators/numerics.h"
+#include "oracle/bounds.h"
 
 namespace kernels {
 
@@ -70,24 +71,21 @@ std::vector<Data> data_of(DataType dtype) {
 
 namespace {
 
-std::int64_t rows_of_chunk(const Case& c) {
-    if (c.view == View::interleaved) return numerics::interleaved::chunk_rows;
-    return std::clamp<std::int64_t>(numerics::planar::chunk_elements / c.inner, 1, numerics::planar::chunk_rows);
-}
-
 // Whether an element belongs to the first step of its chunk.
 bool begins_chunk(const Case& c, std::size_t at) {
     const auto i = static_cast<std::int64_t>(at);
-    if (c.view == View::interleaved) return i / c.channels % rows_of_chunk(c) < numerics::tree;
+    if (c.view == View::interleaved) return i / c.channels % oracle::rows_of_chunk(c.view, c.inner) < numerics::tree;
     using namespace numerics::planar;
-    return i / (c.channels * c.inner) % rows_of_chunk(c) == 0 && i % c.inner % chunk_elements < step;
+    return i / (c.channels * c.inner) % oracle::rows_of_chunk(c.view, c.inner) == 0 &&
+           i % c.inner % chunk_elements < step;
 }
 
 // Neighbours have different numbers.
 std::int64_t chunk_of(const Case& c, std::size_t at) {
     const auto i = static_cast<std::int64_t>(at);
-    if (c.view == View::interleaved) return i / c.channels / rows_of_chunk(c);
-    return i / (c.channels * c.inner) / rows_of_chunk(c) + i % c.inner / numerics::planar::chunk_elements;
+    if (c.view == View::interleaved) return i / c.channels / oracle::rows_of_chunk(c.view, c.inner);
+    return i / (c.channels * c.inner) / oracle::rows_of_chunk(c.view, c.inner) +
+           i % c.inner / numerics::planar::chunk_elements;
 }
 
 Elements random_x(const Case& c, Data data, std::mt19937& random) {

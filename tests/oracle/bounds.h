@@ -18,6 +18,13 @@ inline constexpr double u = 0x1p-24;
 inline constexpr double second_order = 1.01;
 inline constexpr double tiny = 0x1p-126;
 
+// Rows of a planar tensor, n after n, or of an interleaved one that make a chunk.
+inline std::int64_t rows_of_chunk(fusebn::View view, std::int64_t inner) {
+    namespace numerics = fusebn::numerics;
+    if (view == fusebn::View::interleaved) return numerics::interleaved::chunk_rows;
+    return std::clamp<std::int64_t>(numerics::planar::chunk_elements / inner, 1, numerics::planar::chunk_rows);
+}
+
 // D, by the order of sums in generators/numerics.h.
 inline int additions(const Tensor& x) {
     namespace numerics = fusebn::numerics;
@@ -38,7 +45,7 @@ inline int additions(const Tensor& x) {
         return count;
     };
     const std::int64_t full = x.inner >= chunk_elements ? per_row(chunk_elements) : 0;
-    const std::int64_t rows = std::clamp<std::int64_t>(chunk_elements / x.inner, 1, chunk_rows);
+    const std::int64_t rows = rows_of_chunk(x.view, x.inner);
     return static_cast<int>(tree_depth + std::min(rows, x.outer) * std::max(full, per_row(x.inner % chunk_elements)));
 }
 
@@ -56,9 +63,7 @@ struct Spread {
 inline Spread spread_about_pivots(const Tensor& x, std::int64_t c) {
     namespace numerics = fusebn::numerics;
     const bool planar = x.view == fusebn::View::planar;
-    const std::int64_t rows =
-        planar ? std::clamp<std::int64_t>(numerics::planar::chunk_elements / x.inner, 1, numerics::planar::chunk_rows)
-               : numerics::interleaved::chunk_rows;
+    const std::int64_t rows = rows_of_chunk(x.view, x.inner);
     const std::int64_t columns = planar ? numerics::planar::chunk_elements : 1;
     const std::int64_t step_rows = planar ? 1 : numerics::tree, step_columns = planar ? numerics::planar::step : 1;
     double squares = 0, magnitudes = 0;
