@@ -23,9 +23,8 @@
 //   block     interleaved: channels whose chunk (64 rows) fits half of the L2 cache and whose accumulators (12 bytes a
 //             channel) fit half of the L1 cache, at least 4 lines to a row
 //   ahead     interleaved, where the tensors are streamed or would be, of 128 channels and more: 2. Three numbers a
-//   channel
-//             are then read beside x, so fewer lines of x are under way at once (inference, 256 channels: 0.86 of a
-//             copy without, 0.97 with). Harmful where that is not so: planar 0.84.
+//             channel are then read beside x, so fewer lines of x are under way at once (inference, 256 channels: 0.86
+//             of a copy without, 0.97 with). Harmful where that is not so: planar 0.84.
 //   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward that
 //             prefetches: 32, whole pairs of lines (on AVX-512 1.08 to 1.15 times as fast, on AVX2 the same). Less
 //             where a streamed row is no multiple.
