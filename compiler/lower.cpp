@@ -173,7 +173,13 @@ struct Kernel {
         for (const Branch* b : {&parameters.branch, &parameters.branch2}) {
             for (ImageParam& p : b->vectors()) constrain(p, {C});
         }
-        for (Func& o : funcs.channel_outputs) constrain(o.output_buffer(), {C});
+        if (funcs.channel_results.defined()) {
+            std::vector<Expr> channels = {C};
+            for (OutputImageParam p : funcs.channel_results.output_buffers()) {
+                constrain(p, channels);
+                channels.clear();
+            }
+        }
         apply_cpu(funcs, schedule);
         pipeline = Pipeline(funcs.outputs());
         pipeline.add_custom_lowering_pass(&drop, nullptr);

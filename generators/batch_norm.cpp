@@ -31,7 +31,7 @@ void apply(BatchNormFuncs& f, const BatchNormInputs& in) {
 
 std::vector<Func> BatchNormFuncs::outputs() const {
     std::vector<Func> all = {tensors};
-    all.insert(all.end(), channel_outputs.begin(), channel_outputs.end());
+    if (channel_results.defined()) all.push_back(channel_results);
     return all;
 }
 
@@ -51,30 +51,29 @@ BatchNormFuncs train_forward(const KernelSpec& spec, const BatchNormInputs& in) 
     const Var c = vars::c;
     const Expr count = count_of(f.shape);
     const std::vector<BranchInputs> all = branches(spec, in);
+    std::vector<Expr> results;  // mean, inv_std, new_running_mean, new_running_var of each branch
     for (std::size_t i = 0; i < all.size(); ++i) {
         const BranchInputs& branch = all[i];
         const Func x = branch.x;
         f.reductions.push_back(statistics(
             f.shape, [spec, x](const Place& at) { return element(spec, x, at); }, suffix(i)));
-        const Func total = f.reductions.back().total;
+        const Func total = f.reductions.back().total.result;
         const Expr mean = total(c)[1];
         // Rounding can leave the M2 of a constant channel just below zero; a NaN is kept.
         const Expr M2 = select(total(c)[0] < 0, cast<double>(0), total(c)[0]);
         const Expr inverse = inv_std(M2 / count, branch.eps);
         f.affine[i](c) = affine(branch, mean, inverse);
 
-        const auto output = [&](const char* name, const Expr& value) {
-            f.channel_outputs.emplace_back(name + suffix(i));
-            f.channel_outputs.back()(c) = value;
-        };
         const auto running = [&](const Func& before, const Expr& now) {
             return f32((1 - branch.momentum) * f64(before(c)) + branch.momentum * now);
         };
-        output("mean", mean);
-        output("inv_std", inverse);
-        output("new_running_mean", running(branch.mean, mean));
-        output("new_running_var", running(branch.var, M2 / (count - f64(branch.ddof))));
+        for (const Expr& result :
+             {mean, inverse, running(branch.mean, mean), running(branch.var, M2 / (count - f64(branch.ddof)))}) {
+            results.push_back(result);
+        }
     }
+    f.channel_results = Func("statistics");
+    f.channel_results(c) = Tuple(results);
     apply(f, in);
     return f;
 }
@@ -113,12 +112,12 @@ BatchNormFuncs backward(const KernelSpec& spec, const BatchNormInputs& in) {
             return terms;
         },
         in.sums != 0)};
-    const Func total = f.reductions[0].total;
+    const Func total = f.reductions[0].total.result;
     const Expr count = count_of(f.shape), dbeta = total(c)[0];
 
     const Place at = place_of(spec.view);
     const Expr g = gradient(at);
-    std::vector<Expr> results;
+    std::vector<Expr> results, gradients;
     for (std::size_t i = 0; i < all.size(); ++i) {
         const Expr mean = all[i].saved_mean(c), low = mean - f64(f32(mean));
         const Expr dgamma = all[i].inv_std(c) * (total(c)[static_cast<int>(i) + 1] - low * dbeta);
@@ -131,11 +130,11 @@ BatchNormFuncs backward(const KernelSpec& spec, const BatchNormInputs& in) {
         f.slopes[i](c) = Tuple(by_batch(dbeta / count - low * b), by_batch(b));
         const Expr centred = (g - f.slopes[i](c)[0]) - difference(i, at, c) * f.slopes[i](c)[1];
         results.push_back(from_f32(spec.dtype, centred * f.affine[i](c)[1]));
-        for (const auto& [name, value] : {std::pair("dgamma", dgamma), std::pair("dbeta", dbeta)}) {
-            f.channel_outputs.emplace_back(name + suffix(i));
-            f.channel_outputs.back()(c) = f32(value);
-        }
+        gradients.push_back(f32(dgamma));
+        gradients.push_back(f32(dbeta));
     }
+    f.channel_results = Func("gradients");
+    f.channel_results(c) = Tuple(gradients);
     if (spec.residual == Residual::add) results.push_back(from_f32(spec.dtype, g));
     f.tensors = Func("dx");
     if (results.size() == 1) {

@@ -44,7 +44,10 @@ struct BatchNormFuncs {
     // {a, b}: dx = ((dy' - a) - (x - mean) * b) * scale.
     std::vector<Halide::Func> affine, slopes;
     std::vector<Reduction> reductions;
-    std::vector<Halide::Func> channel_outputs;  // (c): the kernel's results of one value a channel
+    // (c): the kernel's results of one value a channel, a Tuple. Not defined in inference, which has none.
+    Halide::Func channel_results;
+    // The tensors that are read, in the order of `BatchNormInputs`, each a Func of the tensors' shape.
+    std::vector<Halide::Func> inputs;
 
     int tensor_count() const { return tensors.outputs(); }
     // In the order of the kernel's results (kernel_abi.h).

@@ -1,12 +1,13 @@
 // The numerical contract: the order of every sum.
 //
 // Everything that decides a rounding stands here and depends on layout and extents alone, never on a schedule, a thread
-// count or an instruction set. Sums are formed in four steps:
+// count, an instruction set or a device. Sums are formed in five steps:
 //
-//   step    a tree of eight:  ((v0+v1)+(v2+v3)) + ((v4+v5)+(v6+v7)), in f32
-//   chunk   steps added one after the other, in f32, while the chunk lies in the L1 or L2 cache
-//   group   chunks merged one after the other, in f64
-//   total   groups merged one after the other, in f64
+//   step     a tree of eight:  ((v0+v1)+(v2+v3)) + ((v4+v5)+(v6+v7)), in f32
+//   chunk    steps added one after the other, in f32, while the chunk lies in the L1 or L2 cache
+//   group    chunks merged one after the other, in f64
+//   section  groups merged one after the other, in f64
+//   total    sections merged one after the other, in f64
 //
 //   planar       lane l (of 16) of a row holds the elements s = l (mod 16). A step is eight vectors of 16 lanes, 128
 //                elements of a row; what is left of a row is added as a half, a quarter and an eighth of a step (trees
@@ -27,6 +28,10 @@
 namespace fusebn::numerics {
 
 inline constexpr int tree = 8;  // values added as a tree before they reach an accumulator
+
+// Three levels keep every chain of additions short that a device with thousands of threads must wait for: the longest
+// of 3 million rows is 64.
+inline constexpr int groups_per_section = 64;
 
 namespace planar {
 inline constexpr int lanes = 16;

@@ -1,5 +1,5 @@
 // Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance": within a chunk moments of data shifted by
-// the mean of a sample, with the correction of eq. 1.7; and the pairwise update that merges chunks (eq. 2.1).
+// the mean of a sample, with the correction of eq. 1.7; and the same once more for the means of chunks.
 
 #include "generators/statistics.h"
 
@@ -186,23 +186,12 @@ ChunkSum interleaved_chunk_sum(const std::string& name, const ViewShape& t, Part
     return sum;
 }
 
-// {M2, mean} of two disjoint sets together, of n_a and n_b values. The counts are known from the extents, so no
-// division depends on data. Adding to the empty set copies the other exactly. M2 comes first because it reads the old
-// mean: under strict_float Halide 21 computes and stores the elements of a tuple one after the other, so an element may
-// read only itself and those after it.
-Vector merged(const Vector& a, const Expr& n_a, const Vector& b, const Expr& n_b) {
-    const Expr share = n_b / (n_a + n_b);
-    const Expr delta = b[1] - a[1];
-    return {a[0] + (b[0] + delta * delta * (n_a * share)), a[1] + delta * share};
-}
-
 }  // namespace
 
 Chunks chunks_of(const ViewShape& t) {
     Chunks chunks;
     if (t.view == View::planar) {
         chunks.count = planar_row_chunks(t) * ((t.outer + planar_chunk_rows(t) - 1) / planar_chunk_rows(t));
-        chunks.per_group = numerics::planar::chunks_per_group;
         chunks.elements = [t](const Expr& k) {
             const PlanarChunk p = planar_chunk(t, k);
             return f64(p.rows) * f64(p.length);
@@ -215,12 +204,10 @@ Chunks chunks_of(const ViewShape& t) {
     } else {
         using namespace numerics::interleaved;
         chunks.count = ceil_div(t.outer, chunk_rows);
-        chunks.per_group = chunks_per_group;
         chunks.elements = [t](const Expr& k) { return f64(min(chunk_rows, t.outer - k * chunk_rows)); };
         chunks.before = [t](const Expr& k) { return f64(min(k * chunk_rows, t.outer)); };
     }
     chunks.count = Internal::simplify(chunks.count);
-    chunks.groups = Internal::simplify(ceil_div(chunks.count, chunks.per_group));
     return chunks;
 }
 
@@ -253,31 +240,53 @@ Vector folded(const ChunkSum& sum, View view) {
     return fold(0, 1);
 }
 
-// chunk(c, k) -> group(c, g) -> total(c), of `size` values. merge(a, from, b, first, last): a, of the values from
-// `from` to `first`, together with b, of those from `first` to `last`.
-using Merge =
-    std::function<Vector(const Vector& a, const Expr& from, const Vector& b, const Expr& first, const Expr& last)>;
-void reduce_chunks(Reduction& r, size_t size, const std::string& suffix, const Expr& wanted, const Merge& merge) {
-    using vars::c, vars::g;
-    const Vector nothing(size, cast<double>(0));
-    const Expr first = g * r.chunks.per_group;
-    r.group = Func("group" + suffix);
-    assign(r.group(c, g), nothing);
-    RDom in_group(0, r.chunks.per_group, "in_group" + suffix);
-    const Expr chunk = first + in_group;
-    if (wanted.defined()) in_group.where(wanted);
-    in_group.where(chunk < r.chunks.count);
-    assign(r.group(c, g), merge(values(r.group(c, g), size), first, values(r.chunk(c, chunk), size), chunk, chunk + 1));
-    r.in_group = in_group.x;
+// How parts become one. A part's place among them is `i`; `first` and `last` are the chunks that it begins with and
+// that follow it.
+struct Merge {
+    std::size_t terms;  // of the sums
+    // The sums with one more part.
+    std::function<Vector(const Vector& sums, const Vector& part, const Expr& i, const Expr& first, const Expr& last)>
+        add;
+    // A part's value from its sums.
+    std::function<Vector(const Vector& sums, const Expr& first, const Expr& last)> result;
+};
 
-    r.total = Func("total" + suffix);
-    assign(r.total(c), nothing);
-    RDom in_total(0, r.chunks.groups, "in_total" + suffix);
-    const auto group_start = [&](const Expr& i) { return min(i * r.chunks.per_group, r.chunks.count); };
-    if (wanted.defined()) in_total.where(wanted);
-    assign(r.total(c), merge(values(r.total(c), size), 0, values(r.group(c, in_total), size), group_start(in_total),
-                             group_start(in_total + 1)));
-    r.in_total = in_total.x;
+// Sums over the `parts` of one level, of which `part` is the Func and each is so many chunks. `per` of them make one of
+// the new level; 0: all of them do.
+Level level(const std::string& name, const Reduction& r, const Func& part, const Expr& parts, int chunks_in_part,
+            int per, const Expr& wanted, const Merge& merge) {
+    using vars::c, vars::g;
+    const auto size = static_cast<size_t>(part.outputs());
+    const bool all = per == 0;
+    Level l;
+    l.most = all ? constant(parts).value_or(0) : per;
+    l.count = all ? Expr(1) : Internal::simplify(ceil_div(parts, per));
+    l.sums = Func(name + "_sums");
+    l.result = Func(name);
+    const auto at = [&](Func& f) { return all ? f(c) : f(c, g); };
+    const Expr start = all ? Expr(0) : g * per;
+    assign(at(l.sums), Vector(merge.terms, cast<double>(0)));
+    RDom in(0, all ? parts : Expr(per), "in_" + name);
+    const Expr i = Internal::simplify(start + in);
+    if (wanted.defined()) in.where(wanted);
+    if (!all) in.where(i < parts);
+    const auto chunk = [&](const Expr& p) { return min(p * chunks_in_part, r.chunks.count); };
+    assign(at(l.sums),
+           merge.add(values(at(l.sums), merge.terms), values(part(c, i), size), in, chunk(i), chunk(i + 1)));
+    l.in = in.x;
+    assign(at(l.result),
+           merge.result(values(at(l.sums), merge.terms), chunk(start), all ? r.chunks.count : chunk(start + per)));
+    return l;
+}
+
+void reduce_chunks(Reduction& r, const ViewShape& t, const std::string& suffix, const Expr& wanted,
+                   const Merge& merge) {
+    const int per_group =
+        t.view == View::planar ? numerics::planar::chunks_per_group : numerics::interleaved::chunks_per_group;
+    const int per_section = numerics::groups_per_section;
+    r.group = level("group" + suffix, r, r.chunk, r.chunks.count, 1, per_group, wanted, merge);
+    r.section = level("section" + suffix, r, r.group.result, r.group.count, per_group, per_section, wanted, merge);
+    r.total = level("total" + suffix, r, r.section.result, r.section.count, per_group * per_section, 0, wanted, merge);
 }
 
 }  // namespace
@@ -310,11 +319,23 @@ Reduction statistics(const ViewShape& t, const std::function<Expr(const Place&)>
     const Expr d = of_moments[0], d2 = of_moments[1];
     r.chunk(c, k) = Tuple(d2 - d * d / count, f64(pivot(c, k)) + d / count);
 
+    // The same formulas once more, of means: with p the first part's, D = mean - p and m values in a part,
+    //     mean = p + sum(m D) / n,   M2 = sum(M2) + sum(m D^2) - sum(m D)^2 / n
+    // p comes last because the others read it as it was: under strict_float Halide 21 computes and stores the elements
+    // of a tuple one after the other, so an element may read only itself and those after it.
     const auto before = r.chunks.before;
-    reduce_chunks(r, 2, suffix, Expr(),
-                  [before](const Vector& a, const Expr& from, const Vector& b, const Expr& first, const Expr& last) {
-                      return merged(a, before(first) - before(from), b, before(last) - before(first));
-                  });
+    Merge merge;
+    merge.terms = 4;
+    merge.add = [before](const Vector& sums, const Vector& part, const Expr& i, const Expr& first, const Expr& last) {
+        const Expr m = before(last) - before(first), p = sums[3];
+        const Expr D = select(i == 0, cast<double>(0), part[1] - p);
+        return Vector{sums[0] + part[0], sums[1] + m * D, sums[2] + m * D * D, select(i == 0, part[1], p)};
+    };
+    merge.result = [before](const Vector& sums, const Expr& first, const Expr& last) {
+        const Expr n = before(last) - before(first);
+        return Vector{sums[0] + (sums[2] - sums[1] * sums[1] / n), sums[3] + sums[1] / n};
+    };
+    reduce_chunks(r, t, suffix, Expr(), merge);
     return r;
 }
 
@@ -326,8 +347,13 @@ Reduction plain_sums(const ViewShape& t, int terms_count, const Terms& terms, Ex
     r.chunk = Func("chunk");
     const Vector results = folded(r.sums[0], t.view);
     assign(r.chunk(c, k), results);
-    reduce_chunks(r, results.size(), "", wanted,
-                  [](const Vector& a, const Expr&, const Vector& b, const Expr&, const Expr&) { return a + b; });
+    Merge merge;
+    merge.terms = results.size();
+    merge.add = [](const Vector& sums, const Vector& part, const Expr&, const Expr&, const Expr&) {
+        return sums + part;
+    };
+    merge.result = [](const Vector& sums, const Expr&, const Expr&) { return sums; };
+    reduce_chunks(r, t, "", wanted, merge);
     return r;
 }
 

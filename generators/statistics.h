@@ -25,8 +25,6 @@ using Place = std::vector<Halide::Expr>;
 // How a channel is cut into chunks.
 struct Chunks {
     Halide::Expr count;                                    // chunks in a channel
-    int per_group;                                         // chunks merged into one group
-    Halide::Expr groups;                                   // ceil(count / per_group)
     std::function<Halide::Expr(Halide::Expr k)> elements;  // values in chunk k, f64
     std::function<Halide::Expr(Halide::Expr k)> before;    // values in all chunks before k (k <= count), f64
 };
@@ -49,23 +47,31 @@ struct ChunkSum {
     std::vector<Update> updates;
 };
 
-// A sum over all of a channel: chunks, groups of them, all groups. With every Func between that a schedule may place.
+// Parts that are merged into one, one after the other: chunks into a group, groups into a section, sections into all.
+struct Level {
+    Halide::Func sums;    // (c, i) f64; of all of a channel: (c)
+    Halide::RVar in;      // its update's loop over the parts
+    int most;             // parts, where that is known; else 0
+    Halide::Expr count;   // how many such levels' sums a channel has
+    Halide::Func result;  // the same place, from `sums` alone
+};
+
+// A sum over all of a channel: chunks, groups of them, sections of groups, all sections. With every Func between that a
+// schedule may place.
 struct Reduction {
     Chunks chunks;
     std::vector<ChunkSum> sums;        // in the order in which they are made
     std::vector<Halide::Func> pivots;  // (c, k): what a later sum takes from an earlier one
     Halide::Func chunk;                // (c, k) f64: a chunk's result
-    Halide::Func group;                // (c, g) f64
-    Halide::RVar in_group;
-    Halide::Func total;  // (c) f64
-    Halide::RVar in_total;
+    Level group, section, total;
 };
 
-// total(c) = {M2, mean}: the centred second moment and the mean of the f32 values `element`. `suffix` tells two apart.
+// total.result(c) = {M2, mean}: the centred second moment and the mean of the f32 values `element`. `suffix` tells two
+// apart.
 Reduction statistics(const ViewShape& shape, const std::function<Halide::Expr(const Place&)>& element,
                      const std::string& suffix);
 
-// total(c)[i] = the sum of terms[i]; zeros, made without reading anything, where `wanted` is false.
+// total.result(c)[i] = the sum of terms[i]; zeros, made without reading anything, where `wanted` is false.
 Reduction plain_sums(const ViewShape& shape, int terms_count, const Terms& terms, Halide::Expr wanted);
 
 // Values in a channel, f64.

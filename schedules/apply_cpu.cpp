@@ -42,7 +42,7 @@ void place(ChunkSum& sum, const LoopLevel& at, const Var& pure, int width,
 // then in the L1 cache.
 void place_in_group(Reduction& r, const Var& pure, int width,
                     const std::function<std::vector<VarOrRVar>(const ChunkSum::Update&)>& order) {
-    const LoopLevel chunk(r.group, r.in_group);
+    const LoopLevel chunk(r.group.sums, r.group.in);
     for (ChunkSum& sum : r.sums) place(sum, chunk, pure, width, order);
     for (Func& pivot : r.pivots) pivot.compute_at(chunk).store_in(MemoryType::Stack);
     r.chunk.compute_at(chunk).store_in(MemoryType::Stack);
@@ -81,26 +81,29 @@ void apply_planar_cpu(BatchNormFuncs& f, const Schedule& schedule) {
         if (parallel) f.tensors.parallel(task);
         for (Func& v : channel_values(f)) v.compute_at(f.tensors, task).store_in(MemoryType::Stack);
         for (Reduction& r : f.reductions) {
-            r.total.compute_at(f.tensors, task).store_in(MemoryType::Stack);
-            r.total.update().reorder(c, r.in_total);
-            r.group.compute_at(r.total, r.in_total).store_in(MemoryType::Stack);
-            r.group.update().reorder(c, r.in_group, g);
+            r.total.result.compute_at(f.tensors, task).store_in(MemoryType::Stack);
+            r.total.sums.compute_at(f.tensors, task).store_in(MemoryType::Stack);
+            r.total.sums.update().reorder(c, r.total.in);
+            r.section.sums.compute_at(r.total.sums, r.total.in).store_in(MemoryType::Stack);
+            r.section.sums.update().reorder(c, r.section.in, g);
+            r.group.sums.compute_at(r.section.sums, r.section.in).store_in(MemoryType::Stack);
+            r.group.sums.update().reorder(c, r.group.in, g);
             place_in_group(r, l, numerics::planar::lanes, order);
         }
-        for (Func& o : f.channel_outputs) {
-            o.split(c, task, c, schedule.task, TailStrategy::GuardWithIf);
-            if (parallel) o.parallel(task);
-            o.compute_with(f.tensors, task);
-        }
+        f.channel_results.split(c, task, c, schedule.task, TailStrategy::GuardWithIf);
+        if (parallel) f.channel_results.parallel(task);
+        f.channel_results.compute_with(f.tensors, task);
         return;
     }
     f.tensors.reorder(s, c, task, n);
     if (parallel) f.tensors.fuse(task, n, tasks).parallel(tasks);
     for (Func& v : channel_values(f)) v.compute_root().vectorize(c, 8, TailStrategy::Predicate);
     for (Reduction& r : f.reductions) {
-        r.total.compute_root();
-        r.group.compute_root();
-        r.group.update().fuse(c, g, tasks).parallel(tasks);
+        r.total.result.compute_root();
+        r.total.sums.compute_at(r.total.result, c);
+        r.section.sums.compute_at(r.total.result, c);
+        r.group.sums.compute_root();
+        r.group.sums.update().fuse(c, g, tasks).parallel(tasks);
         place_in_group(r, l, numerics::planar::lanes, order);
     }
 }
@@ -115,21 +118,24 @@ void apply_interleaved_cpu(BatchNormFuncs& f, const Schedule& schedule) {
     f.tensors.reorder(c, r, task);
     if (parallel) f.tensors.parallel(task);
     for (Func& v : channel_values(f)) v.compute_root().vectorize(c, 8, TailStrategy::Predicate);
-    for (Func& o : f.channel_outputs) o.vectorize(c, 8, TailStrategy::Predicate);
+    if (f.channel_results.defined()) f.channel_results.vectorize(c, 8, TailStrategy::Predicate);
 
     for (Reduction& st : f.reductions) {
-        st.total.compute_root().vectorize(c, 8, TailStrategy::Predicate);
-        st.total.update().reorder(st.in_total, c).vectorize(c, 8, TailStrategy::Predicate);
-        st.group.compute_root();
-        Stage merge = st.group.update();
+        for (Level* level : {&st.total, &st.section}) {
+            level->sums.compute_root().vectorize(c, 8, TailStrategy::Predicate);
+            level->sums.update().reorder(level->in, c).vectorize(c, 8, TailStrategy::Predicate);
+        }
+        st.total.result.compute_root().vectorize(c, 8, TailStrategy::Predicate);
+        st.group.sums.compute_root();
+        Stage merge = st.group.sums.update();
         if (schedule.block > 0) {
             merge.split(c, block, c, schedule.block, TailStrategy::GuardWithIf);
             merge.split(c, c, vector, 8, TailStrategy::Predicate).vectorize(vector);
-            merge.reorder(vector, c, st.in_group, block, g);
+            merge.reorder(vector, c, st.group.in, block, g);
             if (parallel) merge.fuse(block, g, tasks).parallel(tasks);
         } else {
             merge.split(c, c, vector, 8, TailStrategy::Predicate).vectorize(vector);
-            merge.reorder(vector, c, st.in_group, g);
+            merge.reorder(vector, c, st.group.in, g);
             if (parallel) merge.parallel(g);
         }
         // Row by row, as they lie in memory; the accumulators of a block of channels are in the L1 cache.
