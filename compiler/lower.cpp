@@ -158,6 +158,7 @@ struct Kernel {
 
     Kernel(const KernelSpec& spec_, const Schedule& schedule, InstructionSet isa, bool large)
         : spec(spec_), parameters(spec), target(target_of(isa, large)) {
+        if (schedule.threads > 0) target = target.with_feature(Target::CUDA).with_feature(Target::CUDACapability80);
         funcs = batch_norm(spec, parameters.inputs(spec));
         const Expr C = funcs.shape.channels;
         std::vector<Expr> tensor = spec.view == View::planar
@@ -180,9 +181,26 @@ struct Kernel {
                 channels.clear();
             }
         }
-        apply_cpu(funcs, schedule);
+        if (schedule.threads > 0) {
+            align(schedule.vector);
+            apply_gpu(funcs, schedule);
+        } else {
+            apply_cpu(funcs, schedule);
+        }
         pipeline = Pipeline(funcs.outputs());
         pipeline.add_custom_lowering_pass(&drop, nullptr);
+    }
+
+    // Rows of tensors lie at multiples of a vector.
+    void align(int vector) {
+        std::vector<OutputImageParam> all = funcs.tensors.output_buffers();
+        for (ImageParam& p : parameters.tensors(spec)) all.push_back(p);
+        for (OutputImageParam& p : all) {
+            p.set_host_alignment(vector * p.type().bytes());
+            for (int i = 1; i < parameters.dimensions; ++i) {
+                p.dim(i).set_stride(p.dim(i).stride() / vector * vector);
+            }
+        }
     }
 
     Module module(const std::string& name) {

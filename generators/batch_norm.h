@@ -46,7 +46,7 @@ struct BatchNormFuncs {
     std::vector<Reduction> reductions;
     // (c): the kernel's results of one value a channel, a Tuple. Not defined in inference, which has none.
     Halide::Func channel_results;
-    // The tensors that are read, in the order of `BatchNormInputs`, each a Func of the tensors' shape.
+    // The tensors that sums are made of, each a Func of the tensors' shape: of each branch x, and backward dy.
     std::vector<Halide::Func> inputs;
 
     int tensor_count() const { return tensors.outputs(); }

@@ -14,7 +14,12 @@ BatchNormFuncs start(const KernelSpec& spec, const BatchNormInputs& in) {
     f.spec = spec;
     f.shape = {spec.view, extent(spec.outer, in.outer), extent(spec.channels, in.channels),
                extent(spec.inner, in.inner)};
-    for (std::size_t i = 0; i < branches(spec, in).size(); ++i) f.affine.emplace_back("affine" + suffix(i));
+    const std::vector<BranchInputs> all = branches(spec, in);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        f.affine.emplace_back("affine" + suffix(i));
+        f.inputs.push_back(all[i].x);
+    }
+    if (spec.op == Op::backward) f.inputs.push_back(in.dy);
     return f;
 }
 

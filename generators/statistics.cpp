@@ -146,12 +146,12 @@ ChunkSum planar_chunk_sum(const std::string& name, const ViewShape& t, Part part
         sum.updates.push_back({l, {r.x, r.y}});
     }
     if (const int elements = most([](int length) { return length % lanes; }, lanes - 1)) {
-        RDom r(0, elements, 0, p.max_rows, name + "_element");
+        RDom r(0, 1, 0, p.max_rows, name + "_element");
         const Expr done = p.length / lanes * lanes;
-        if (!same_length) r.where(done + r.x < p.length);
+        r.where(l < (same_length ? Expr(elements) : p.length - done));
         rows(r);
-        assign(sum.f(r.x, c, k), values(sum.f(r.x, c, k), count_of_terms) + at(done + r.x, r.y));
-        sum.updates.push_back({RVar(r.x), {r.y}});
+        assign(sum.f(l, c, k), values(sum.f(l, c, k), count_of_terms) + at(done + l, r.y));
+        sum.updates.push_back({l, {r.x, r.y}});
     }
     return sum;
 }
@@ -258,21 +258,30 @@ Level level(const std::string& name, const Reduction& r, const Func& part, const
     using vars::c, vars::g;
     const auto size = static_cast<size_t>(part.outputs());
     const bool all = per == 0;
+    const auto known = constant(parts);
     Level l;
-    l.most = all ? constant(parts).value_or(0) : per;
     l.count = all ? Expr(1) : Internal::simplify(ceil_div(parts, per));
     l.sums = Func(name + "_sums");
     l.result = Func(name);
     const auto at = [&](Func& f) { return all ? f(c) : f(c, g); };
     const Expr start = all ? Expr(0) : g * per;
     assign(at(l.sums), Vector(merge.terms, cast<double>(0)));
-    RDom in(0, all ? parts : Expr(per), "in_" + name);
+    RDom in(0, all ? parts : Internal::simplify(min(parts, per)), "in_" + name);
     const Expr i = Internal::simplify(start + in);
+    const bool ragged = !all && !(known && (*known <= per || *known % per == 0));
+    // Of chunks, which may be made one by one, none that is not there. Of what is there already a select: a device can
+    // then have many of them on their way at once.
+    const bool one_by_one = part.name() == r.chunk.name();
     if (wanted.defined()) in.where(wanted);
-    if (!all) in.where(i < parts);
+    if (ragged && one_by_one) in.where(i < parts);
     const auto chunk = [&](const Expr& p) { return min(p * chunks_in_part, r.chunks.count); };
-    assign(at(l.sums),
-           merge.add(values(at(l.sums), merge.terms), values(part(c, i), size), in, chunk(i), chunk(i + 1)));
+    const Vector before = values(at(l.sums), merge.terms);
+    const Expr read = ragged && !one_by_one ? min(i, parts - 1) : i;
+    Vector after = merge.add(before, values(part(c, read), size), in, chunk(i), chunk(i + 1));
+    for (size_t term = 0; ragged && !one_by_one && term < after.size(); ++term) {
+        after[term] = select(i < parts, after[term], before[term]);
+    }
+    assign(at(l.sums), after);
     l.in = in.x;
     assign(at(l.result),
            merge.result(values(at(l.sums), merge.terms), chunk(start), all ? r.chunks.count : chunk(start + per)));

@@ -11,5 +11,6 @@ void apply_interleaved_cpu(BatchNormFuncs& f, const Schedule& schedule);
 
 // The one of the two that fits; checks that the schedule is legal first.
 void apply_cpu(BatchNormFuncs& f, const Schedule& schedule);
+void apply_gpu(BatchNormFuncs& f, const Schedule& schedule);
 
 }  // namespace fusebn

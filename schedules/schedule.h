@@ -24,6 +24,7 @@ struct Schedule {
 
     // Lanes of the apply loop, and how many vectors its body has.
     int vector = 16, unroll = 1;
+    int threads = 0;
     Parallel parallel = Parallel::none;
     // planar: channels in a task.  interleaved: rows in a task of the apply loop.
     int task = 1;

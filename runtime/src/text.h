@@ -39,13 +39,16 @@ std::string sentence(const Parts&... parts) {
 }
 
 // The name of a value, or "7" for a number that is none of the enumeration's.
+inline std::string name_of(InstructionSet value) {
+    const std::string_view name = to_string(value);
+    return name == "?" ? std::to_string(static_cast<int>(value)) : std::string(name);
+}
 template <class E>
 std::string name_of(E value) {
     constexpr int known = [] {
         if constexpr (std::is_same_v<E, DataType>) return static_cast<int>(std::size(dtype_names));
         if constexpr (std::is_same_v<E, Layout>) return static_cast<int>(std::size(layout_names));
         if constexpr (std::is_same_v<E, Activation>) return static_cast<int>(std::size(activation_names));
-        if constexpr (std::is_same_v<E, InstructionSet>) return static_cast<int>(std::size(instruction_set_names));
     }();
     const int number = static_cast<int>(value);
     return number >= 0 && number < known ? std::string(to_string(value)) : std::to_string(number);

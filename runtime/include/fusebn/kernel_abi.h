@@ -23,7 +23,8 @@
  *                                               interleaved: dim[0] = c (stride 1), dim[1] = r
  *   mask                        fusebn_buffer* like x, but of bits: strides count bits and are multiples of
  *                               FUSEBN_MASK_ALIGNMENT, as are the rows, the last bits of which mean nothing. Bit i is
- *                               bit i % 8 of byte i / 8: whether the activation passed the element's gradient
+ *                               bit i % 8 of byte i / 8: whether the activation passed the element's gradient.
+ *                               On a device the same of bytes, 0 or 1: element i is byte i
  *   gamma, beta, running ..     fusebn_buffer* of one dimension, c (stride 1), f32
  *   dgamma, dbeta               likewise, f32
  *   mean, inv_std               likewise; f32 as inference's input (the running statistics), f64 as train_forward's
@@ -50,7 +51,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct or an argument list below changes. A table of another version is refused. */
-#define FUSEBN_ABI_VERSION 2
+#define FUSEBN_ABI_VERSION 3
 
 typedef enum fusebn_op { FUSEBN_OP_INFERENCE = 0, FUSEBN_OP_TRAIN_FORWARD = 1, FUSEBN_OP_BACKWARD = 2 } fusebn_op;
 typedef enum fusebn_view { FUSEBN_VIEW_PLANAR = 0, FUSEBN_VIEW_INTERLEAVED = 1 } fusebn_view;
@@ -85,11 +86,16 @@ typedef enum fusebn_residual {
 #define FUSEBN_MAX_EXTENT (INT32_C(1) << 30)
 #define FUSEBN_MAX_CHANNEL_VALUES (INT64_C(1) << 40)
 
-/* Instruction sets, each a superset of the one before. */
+/* What a variant is made for. Instruction sets of a CPU, each a superset of the one before; and devices: CUDA, by the
+ * least compute capability, and OpenCL. */
 typedef enum fusebn_isa {
-    FUSEBN_ISA_X86_64 = 0,       /* SSE4.1 */
-    FUSEBN_ISA_X86_64_AVX2 = 1,  /* AVX2, FMA, F16C */
-    FUSEBN_ISA_X86_64_AVX512 = 2 /* AVX-512 F, CD, VL, DQ, BW */
+    FUSEBN_ISA_X86_64 = 0,        /* SSE4.1 */
+    FUSEBN_ISA_X86_64_AVX2 = 1,   /* AVX2, FMA, F16C */
+    FUSEBN_ISA_X86_64_AVX512 = 2, /* AVX-512 F, CD, VL, DQ, BW */
+    FUSEBN_ISA_CUDA_SM_80 = 1080,
+    FUSEBN_ISA_CUDA_SM_90 = 1090,
+    FUSEBN_ISA_CUDA_SM_100 = 1100,
+    FUSEBN_ISA_OPENCL = 2000 /* 1.2 with cl_khr_fp64 */
 } fusebn_isa;
 
 /* One dimension of a buffer, in elements. */
@@ -100,10 +106,9 @@ typedef struct fusebn_dim {
     uint32_t flags; /* always 0 */
 } fusebn_dim;
 
-/* A tensor as kernels see it. Laid out as the kernels' compiler expects; the fields that only a device would use are
- * zero on the CPU. */
+/* A tensor as kernels see it. Laid out as the kernels' compiler expects. */
 typedef struct fusebn_buffer {
-    uint64_t device;
+    uint64_t device; /* of a device's variant: the address on it (OpenCL: a cl_mem), and host is null; else 0 */
     const void* device_interface;
     uint8_t* host;
     uint64_t flags;
@@ -117,6 +122,27 @@ typedef struct fusebn_buffer {
 
 typedef int (*fusebn_task)(void* context, int32_t index, uint8_t* closure);
 
+/* Machine code for one CUDA architecture. */
+typedef struct fusebn_device_image {
+    int32_t sm; /* 90: runs on compute capability 9.0 to 9.x */
+    int32_t bytes;
+    const void* data; /* a cubin */
+} fusebn_device_image;
+
+/* A variant's device code. */
+typedef struct fusebn_device_code {
+    const char* text;   /* PTX or OpenCL C, with a 0 at its end */
+    int32_t text_bytes; /* without it */
+    int32_t image_count;
+    const fusebn_device_image* images;
+} fusebn_device_code;
+
+typedef struct fusebn_argument_type {
+    uint8_t type_code; /* 0: signed, 1: unsigned, 2: IEEE float */
+    uint8_t type_bits;
+    uint16_t type_lanes; /* 1 */
+} fusebn_argument_type;
+
 /* What a kernel may ask of its surroundings while it runs. */
 typedef struct fusebn_context {
     /* Calls task(context, i, closure) for every i in [min, min + count), in any order, on any threads, and returns when
@@ -124,19 +150,35 @@ typedef struct fusebn_context {
     int (*parallel_for)(const struct fusebn_context* context, fusebn_task task, int32_t min, int32_t count,
                         uint8_t* closure);
     void* pool; /* for parallel_for's own use */
+
+    /* The rest is asked for by variants for a device alone.
+     *
+     * Launches `function` of `code` with grid[3] blocks of block[3] threads and so many bytes of shared memory, after
+     * what was launched before it. Nothing where a grid's extent is 0. arguments[i] points to the value, of types[i];
+     * where is_buffer[i], to a fusebn_buffer whose device field is the value. types ends with type_bits 0, arguments
+     * with null. Returns 0 or a code, which becomes the kernel's. */
+    int (*launch)(const struct fusebn_context* context, const fusebn_device_code* code, const char* function,
+                  const int32_t* grid, const int32_t* block, int32_t shared_bytes, const fusebn_argument_type* types,
+                  void* const* arguments, const int8_t* is_buffer);
+    /* Device memory for `buffer`, whose dimensions are set, in its device field, until the kernel's entry returns
+     * (launches that use it may still be under way then). Returns 0 or a code, which becomes the kernel's. */
+    int (*allocate)(const struct fusebn_context* context, fusebn_buffer* buffer);
+    void* device; /* for their own use */
 } fusebn_context;
 
-/* Returns 0, or FUSEBN_KERNEL_OUT_OF_MEMORY (nothing has been written to y then). */
+/* Returns 0, or FUSEBN_KERNEL_OUT_OF_MEMORY (nothing has been written to y then), or what a function of the context
+ * returned. A device's variant returns when its launches are queued. */
 typedef int (*fusebn_entry)(void** argv);
 #define FUSEBN_KERNEL_OUT_OF_MEMORY (-11)
 
 /* One compiled form of a kernel. */
 typedef struct fusebn_variant {
     int32_t isa;          /* fusebn_isa */
-    int32_t y_alignment;  /* what entry asks of the tensors it writes, in bytes: of addresses and outer strides */
+    int32_t y_alignment;  /* what entry asks of the tensors it writes, and a device's of those it reads too, in bytes:
+                             of addresses and outer strides */
     const char* schedule; /* text form; how the loops run, never what they compute */
     fusebn_entry entry;
-    fusebn_entry entry_unaligned; /* the same without streaming stores, for any; NULL where entry takes any */
+    fusebn_entry entry_unaligned; /* the same for any tensors; NULL where entry takes any */
 } fusebn_variant;
 
 #define FUSEBN_ANY (-1)

@@ -47,11 +47,18 @@ enum class Residual : std::int32_t {
     batch_norm = FUSEBN_RESIDUAL_BATCH_NORM,
 };
 
+// What kernels are compiled for: instruction sets of a CPU, ascending, and devices.
 enum class InstructionSet : std::int32_t {
     x86_64 = FUSEBN_ISA_X86_64,
     x86_64_avx2 = FUSEBN_ISA_X86_64_AVX2,
     x86_64_avx512 = FUSEBN_ISA_X86_64_AVX512,
+    cuda_sm_80 = FUSEBN_ISA_CUDA_SM_80,
+    cuda_sm_90 = FUSEBN_ISA_CUDA_SM_90,
+    cuda_sm_100 = FUSEBN_ISA_CUDA_SM_100,
+    opencl = FUSEBN_ISA_OPENCL,
 };
+constexpr bool is_cuda(InstructionSet v) { return v >= InstructionSet::cuda_sm_80 && v < InstructionSet::opencl; }
+constexpr bool is_device(InstructionSet v) { return v >= InstructionSet::cuda_sm_80; }
 
 // The order of a tensor's extents, outermost first.
 //   [B, D]       NC            BatchNorm1d
@@ -110,10 +117,13 @@ inline constexpr NamedValue<Residual> residual_names[] = {
 inline constexpr NamedValue<Layout> layout_names[] = {
     {Layout::NC, "NC"},     {Layout::NCL, "NCL"},     {Layout::NLC, "NLC"},    {Layout::NCHW, "NCHW"},
     {Layout::NHWC, "NHWC"}, {Layout::NCDHW, "NCDHW"}, {Layout::NDHWC, "NDHWC"}};
-inline constexpr NamedValue<InstructionSet> instruction_set_names[] = {
-    {InstructionSet::x86_64, "x86-64"},
-    {InstructionSet::x86_64_avx2, "x86-64-avx2"},
-    {InstructionSet::x86_64_avx512, "x86-64-avx512"}};
+inline constexpr NamedValue<InstructionSet> instruction_set_names[] = {{InstructionSet::x86_64, "x86-64"},
+                                                                       {InstructionSet::x86_64_avx2, "x86-64-avx2"},
+                                                                       {InstructionSet::x86_64_avx512, "x86-64-avx512"},
+                                                                       {InstructionSet::cuda_sm_80, "cuda-sm_80"},
+                                                                       {InstructionSet::cuda_sm_90, "cuda-sm_90"},
+                                                                       {InstructionSet::cuda_sm_100, "cuda-sm_100"},
+                                                                       {InstructionSet::opencl, "opencl"}};
 
 constexpr std::string_view to_string(Op v) { return op_names[static_cast<int>(v)].name; }
 constexpr std::string_view to_string(View v) { return view_names[static_cast<int>(v)].name; }
@@ -121,7 +131,12 @@ constexpr std::string_view to_string(DataType v) { return dtype_names[static_cas
 constexpr std::string_view to_string(Activation v) { return activation_names[static_cast<int>(v)].name; }
 constexpr std::string_view to_string(Residual v) { return residual_names[static_cast<int>(v)].name; }
 constexpr std::string_view to_string(Layout v) { return layout_names[static_cast<int>(v)].name; }
-constexpr std::string_view to_string(InstructionSet v) { return instruction_set_names[static_cast<int>(v)].name; }
+constexpr std::string_view to_string(InstructionSet v) {
+    for (const auto& row : instruction_set_names) {
+        if (row.value == v) return row.name;
+    }
+    return "?";
+}
 
 enum class ErrorCode {
     ok = 0,

@@ -1,0 +1,204 @@
+// Kernels of a GPU. A call is one launch where a channel's slabs lie in a block's shared memory (parallel=channels),
+// else one for each of: statistics by groups of chunks, their totals, the apply loop, and the results of one value a
+// channel. Every sum is made by one thread in its own order, so there are no atomics, and the result is the CPU's.
+//
+// All of a block's stages have one thread dimension: blocks take the largest extent that a stage has in each, and the
+// product of two stages' may be more than there can be.
+#include <algorithm>
+
+#include "generators/numerics.h"
+#include "schedules/apply.h"
+
+namespace fusebn {
+
+using namespace Halide;
+
+namespace {
+
+using vars::c, vars::g, vars::k, vars::l, vars::n, vars::r, vars::s;
+
+// Totals: 8 channels are a sector and a half of f64 pairs; their sections side by side.
+constexpr int channels_of_a_total = 8, sections_of_a_total = 32, section_unroll = 8;
+constexpr int channel_threads = 64;
+
+const auto guard = TailStrategy::GuardWithIf;
+
+Var var(const char* name) { return Var(name); }
+
+// Where a channel's chunks are made: in the blocks of `consumer`.
+struct Block {
+    Func& consumer;
+    Var loop;
+    LoopLevel level() const { return LoopLevel(consumer, loop); }
+};
+
+// Accumulators in the registers of the thread that stores `result`'s element at loop `thread`.
+void accumulate(Func& sums, Func& result, const Var& thread) {
+    sums.compute_at(result, thread).store_in(MemoryType::Register);
+}
+
+// A chunk's 16 lanes by 16 / width threads, chunks side by side: `chunks` of them (0: as many as there are).
+void place_planar_chunks(Reduction& red, const Block& at, int width, int chunks, int threads) {
+    const Var thread = var("thread"), lane = var("lane"), turn = var("turn");
+    for (ChunkSum& sum : red.sums) {
+        Func stored = sum.f.in();
+        stored.compute_at(at.level()).store_in(MemoryType::GPUShared).bound_extent(l, numerics::planar::lanes);
+        if (chunks > 0) stored.bound_extent(k, chunks);
+        stored.split(l, l, lane, width).vectorize(lane).reorder(lane, l, k, c).fuse(l, k, thread);
+        stored.split(thread, turn, thread, threads, guard).reorder(lane, thread, turn).gpu_threads(thread);
+        accumulate(sum.f, stored, thread);
+        sum.f.bound_extent(l, width).vectorize(l);
+        for (size_t i = 0; i < sum.updates.size(); ++i) sum.f.update(static_cast<int>(i)).vectorize(l);
+    }
+    std::vector<Func> folds = red.pivots;
+    folds.push_back(red.chunk);
+    for (Func& fold : folds) {
+        fold.compute_at(at.level()).store_in(MemoryType::GPUShared).reorder(k, c);
+        if (chunks > 0) fold.bound_extent(k, chunks);
+        fold.split(k, turn, k, threads, guard).gpu_threads(k);
+    }
+}
+
+// A chunk of `width` channels by one thread, all of it in registers.
+void place_interleaved_chunks(Reduction& red, const Block& at, int width, int channels) {
+    const Var thread = var("thread"), lane = var("lane");
+    red.chunk.compute_at(at.level()).store_in(MemoryType::GPUShared);
+    red.chunk.bound_extent(k, numerics::interleaved::chunks_per_group).bound_extent(c, channels);
+    red.chunk.split(c, c, lane, width).vectorize(lane).reorder(lane, c, k).fuse(c, k, thread).gpu_threads(thread);
+    const auto in_thread = [&](Func& f) {
+        accumulate(f, red.chunk, thread);
+        f.bound_extent(c, width).vectorize(c);
+        for (int i = 0; i < f.num_update_definitions(); ++i) f.update(i).vectorize(c);
+    };
+    for (Func& pivot : red.pivots) in_thread(pivot);
+    for (ChunkSum& sum : red.sums) in_thread(sum.f);
+}
+
+// Groups to totals in a launch of their own.
+void place_totals(Reduction& red) {
+    Func total = red.total.result, section = red.section.result;
+    const Var block = var("block"), thread = var("thread"), turn = var("turn");
+    total.compute_root().split(c, block, c, channels_of_a_total, guard).gpu_blocks(block).gpu_threads(c);
+    accumulate(red.total.sums, total, c);
+    section.compute_at(total, block).store_in(MemoryType::GPUShared).bound_extent(c, channels_of_a_total);
+    section.split(g, turn, g, sections_of_a_total, guard).reorder(c, g, turn).fuse(c, g, thread).gpu_threads(thread);
+    accumulate(red.section.sums, section, thread);
+    red.section.sums.update().unroll(red.section.in, section_unroll);
+}
+
+std::vector<Func> channel_values(const BatchNormFuncs& f) {
+    std::vector<Func> all = f.affine;
+    all.insert(all.end(), f.slopes.begin(), f.slopes.end());
+    return all;
+}
+
+// Backward's sums take the affine values too, in a launch of their own.
+void place_affine_of_sums(BatchNormFuncs& f, const Block& at) {
+    if (f.spec.op != Op::backward) return;
+    std::vector<Func> sums;
+    for (Reduction& red : f.reductions) {
+        for (ChunkSum& sum : red.sums) sums.push_back(sum.f);
+    }
+    for (Func& v : f.affine) {
+        v.clone_in(sums).compute_at(at.level()).store_in(MemoryType::GPUShared).gpu_threads(c);
+    }
+}
+
+void place_channel_results(BatchNormFuncs& f) {
+    if (!f.channel_results.defined()) return;
+    const Var block = var("block");
+    f.channel_results.split(c, block, c, channel_threads, guard).gpu_blocks(block).gpu_threads(c);
+}
+
+}  // namespace
+
+void apply_planar_gpu(BatchNormFuncs& f, const Schedule& schedule) {
+    const bool staged = schedule.parallel == Schedule::Parallel::channels;
+    const Var vector = var("vector"), thread = var("thread"), turn = var("turn"), run = var("run"),
+              block = var("block");
+    // The vectors of all rows of a channel, one after the other, by threads.
+    const auto by_threads = [&](Func& func, const Var& row, const Var& channel, const Var& sample) {
+        func.split(row, row, vector, schedule.vector, guard).vectorize(vector);
+        func.reorder(vector, row, sample, channel).fuse(row, sample, row);
+        func.split(row, row, thread, schedule.threads, guard).split(row, row, turn, schedule.unroll, guard);
+        func.reorder(vector, turn, row, thread).unroll(turn).gpu_threads(thread);
+    };
+    const Var blocks = staged ? c : block;
+    if (!staged) f.tensors.split(n, run, n, schedule.task, guard);
+    by_threads(f.tensors, s, c, n);
+    if (!staged) f.tensors.fuse(c, run, block);
+    f.tensors.gpu_blocks(blocks);
+    for (Func& v : channel_values(f)) v.compute_at(f.tensors, blocks).store_in(MemoryType::GPUShared).gpu_threads(c);
+    if (f.reductions.empty()) return;
+
+    if (staged) {
+        for (Func& input : f.inputs) {
+            Func slab = input.in();
+            const std::vector<Var> vars = slab.args();
+            slab.compute_at(f.tensors, c).store_in(MemoryType::GPUShared);
+            // Ragged chunks read no more than there is, which Halide does not know.
+            slab.bound(vars[0], 0, f.shape.inner).bound(vars[2], 0, f.shape.outer);
+            by_threads(slab, vars[0], vars[1], vars[2]);
+        }
+        for (Reduction& red : f.reductions) {
+            place_planar_chunks(red, {f.tensors, c}, schedule.vector, 0, schedule.threads);
+            for (Level* level : {&red.group, &red.section, &red.total}) {
+                level->sums.compute_at(f.tensors, c).store_in(MemoryType::GPUShared);
+                level->result.compute_at(f.tensors, c).store_in(MemoryType::GPUShared);
+            }
+        }
+        f.channel_results.gpu_blocks(c).compute_with(f.tensors, c);
+        return;
+    }
+    for (Reduction& red : f.reductions) {
+        Func group = red.group.result;
+        const Var one = var("one");
+        group.compute_root().split(g, g, one, 1).reorder(one, c, g).fuse(c, g, block);
+        group.gpu_blocks(block).gpu_threads(one);
+        accumulate(red.group.sums, group, one);
+        place_affine_of_sums(f, {group, block});
+        const int chunks = numerics::planar::chunks_per_group;
+        place_planar_chunks(red, {group, block}, schedule.vector, chunks,
+                            chunks * numerics::planar::lanes / schedule.vector);
+        place_totals(red);
+    }
+    place_channel_results(f);
+}
+
+void apply_interleaved_gpu(BatchNormFuncs& f, const Schedule& schedule) {
+    const int tile = schedule.block, columns = tile / schedule.vector;
+    const Var vector = var("vector"), thread = var("thread"), turn = var("turn"), run = var("run"),
+              block = var("block"), column = var("column");
+    for (Reduction& red : f.reductions) {
+        Func group = red.group.result;
+        group.compute_root().split(c, column, c, tile, guard).reorder(c, column, g).fuse(column, g, block);
+        group.gpu_blocks(block).gpu_threads(c);
+        accumulate(red.group.sums, group, c);
+        place_affine_of_sums(f, {group, block});
+        place_interleaved_chunks(red, {group, block}, schedule.vector, tile);
+        place_totals(red);
+    }
+    place_channel_results(f);
+
+    f.tensors.split(c, column, c, tile, guard).split(c, c, vector, schedule.vector, guard).vectorize(vector);
+    f.tensors.split(r, run, r, schedule.task, guard).split(r, r, thread, schedule.threads / columns, guard);
+    f.tensors.split(r, r, turn, schedule.unroll, guard).unroll(turn);
+    f.tensors.reorder(vector, turn, r, c, thread, column, run).fuse(c, thread, thread).gpu_threads(thread);
+    f.tensors.fuse(column, run, block).gpu_blocks(block);
+    for (Func& v : channel_values(f)) {
+        v.compute_at(f.tensors, block).store_in(MemoryType::GPUShared).bound_extent(c, tile).gpu_threads(c);
+        // A thread's own channels, for all of its rows.
+        Func kept = v.in(f.tensors);
+        kept.compute_at(f.tensors, thread).store_in(MemoryType::Register).bound_extent(c, schedule.vector).vectorize(c);
+    }
+}
+
+void apply_gpu(BatchNormFuncs& f, const Schedule& schedule) {
+    if (f.spec.view == View::planar) {
+        apply_planar_gpu(f, schedule);
+    } else {
+        apply_interleaved_gpu(f, schedule);
+    }
+}
+
+}  // namespace fusebn
