@@ -6,10 +6,12 @@
 //   a checked result   an object's undefined symbols are on an allowed list, or there is no object
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "compiler/lower.h"
+#include "compiler/ptx.h"
 #include "fusebn/types.h"
 
 namespace fusebn {
@@ -24,6 +26,17 @@ enum class Emit { object, assembly };
 
 // Compiles a lowered kernel for an instruction set; its entry gets the name `symbol`. Throws std::runtime_error.
 Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string& symbol, Emit what);
+
+// A device's variant, as an object that the CPU's linker takes.
+struct DeviceObject {
+    std::string bytes;
+    std::vector<DeviceFunction> functions;  // of the cubins; none without ptxas
+};
+
+// `unaligned`: the form for any tensors, with the entry `<symbol>_unaligned`; null where `kernel` takes any. Without
+// `ptxas` CUDA's variants hold PTX alone. Throws std::runtime_error.
+DeviceObject emit_device_kernel(const Lowered& kernel, const Lowered* unaligned, InstructionSet isa,
+                                const std::string& symbol, const std::optional<std::string>& ptxas);
 
 // Whether `object` is a whole object file that defines `symbol`.
 bool defines(const std::string& object, const std::string& symbol);

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -39,5 +40,15 @@ void write_file(const std::string& path, const std::string& contents) {
         throw std::runtime_error(path + ": cannot be written: " + reason);
     }
 }
+
+TemporaryFile::TemporaryFile() {
+    const char* dir = std::getenv("TMPDIR");
+    path_ = std::string(dir && *dir ? dir : "/tmp") + "/fusebn-XXXXXX";
+    const int fd = mkstemp(path_.data());
+    if (fd < 0) throw std::runtime_error("cannot create a temporary file like " + path_);
+    close(fd);
+}
+
+TemporaryFile::~TemporaryFile() { unlink(path_.c_str()); }
 
 }  // namespace fusebn

@@ -14,4 +14,17 @@ void write_file(const std::string& path, const std::string& contents);
 // A name beside `path` that no other process uses, for writing before a rename.
 std::string temporary_name(const std::string& path);
 
+// An empty file in $TMPDIR or /tmp, gone when this is. Throws std::runtime_error.
+class TemporaryFile {
+public:
+    TemporaryFile();
+    ~TemporaryFile();
+    TemporaryFile(const TemporaryFile&) = delete;
+    TemporaryFile& operator=(const TemporaryFile&) = delete;
+    const std::string& path() const { return path_; }
+
+private:
+    std::string path_;
+};
+
 }  // namespace fusebn

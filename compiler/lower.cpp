@@ -1,13 +1,11 @@
 #include "compiler/lower.h"
 
 #include <Halide.h>
-#include <unistd.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <sstream>
 #include <stdexcept>
 
+#include "compiler/files.h"
 #include "generators/batch_norm.h"
 #include "generators/elements.h"
 #include "generators/numerics.h"
@@ -27,6 +25,11 @@ class DropArgumentChecks : public Internal::IRMutator {
 };
 
 Target target_of(InstructionSet isa, bool large) {
+    if (is_device(isa)) {
+        Target t = target_of(InstructionSet::x86_64, large);
+        if (isa == InstructionSet::opencl) return t.with_feature(Target::OpenCL).with_feature(Target::CLDoubles);
+        return t.with_feature(Target::CUDA).with_feature(Target::CUDACapability80);
+    }
     Target t(Target::Linux, Target::X86, 64,
              {Target::StrictFloat, Target::NoRuntime, Target::NoBoundsQuery, Target::UserContext, Target::SSE41});
     if (isa >= InstructionSet::x86_64_avx2) {
@@ -158,7 +161,6 @@ struct Kernel {
 
     Kernel(const KernelSpec& spec_, const Schedule& schedule, InstructionSet isa, bool large)
         : spec(spec_), parameters(spec), target(target_of(isa, large)) {
-        if (schedule.threads > 0) target = target.with_feature(Target::CUDA).with_feature(Target::CUDACapability80);
         funcs = batch_norm(spec, parameters.inputs(spec));
         const Expr C = funcs.shape.channels;
         std::vector<Expr> tensor = spec.view == View::planar
@@ -181,7 +183,7 @@ struct Kernel {
                 channels.clear();
             }
         }
-        if (schedule.threads > 0) {
+        if (is_device(isa)) {
             align(schedule.vector);
             apply_gpu(funcs, schedule);
         } else {
@@ -223,37 +225,17 @@ struct Kernel {
 
 constexpr std::int64_t page_bytes = 4096;
 
-class TemporaryFile {
-public:
-    TemporaryFile() {
-        const char* dir = std::getenv("TMPDIR");
-        path_ = std::string(dir && *dir ? dir : "/tmp") + "/fusebn-XXXXXX";
-        const int fd = mkstemp(path_.data());
-        if (fd < 0) throw std::runtime_error("cannot create a temporary file like " + path_);
-        close(fd);
-    }
-    ~TemporaryFile() { unlink(path_.c_str()); }
-    TemporaryFile(const TemporaryFile&) = delete;
-    TemporaryFile& operator=(const TemporaryFile&) = delete;
-    const std::string& path() const { return path_; }
-    std::string read() const {
-        std::ifstream in(path_, std::ios::binary);
-        std::ostringstream text;
-        text << in.rdbuf();
-        return text.str();
-    }
-
-private:
-    std::string path_;
-};
-
 // A warning of Halide's means that it emits something else than what was asked for ("guaranteed to fail an assertion"),
-// so it ends the compilation as an error does. But for the one that x86-64 without F16C converts f16 in several steps.
+// so it ends the compilation as an error does. But for the one that x86-64 without F16C converts f16 in several steps,
+// and that of a slab in shared memory (schedules/apply_gpu.cpp): Halide does not know that ragged chunks read no more
+// than there is.
 class Strict : public CompileTimeErrorReporter {
     void warning(const char* message) override {
-        if (std::string_view(message).find("float16 type operation is emulated") == std::string_view::npos) {
-            throw std::runtime_error(message);
-        }
+        const std::string_view text(message);
+        const bool of_slab = text.find("halide_error_explicit_bounds_too_small") != std::string_view::npos &&
+                             text.find("_global_wrapper") != std::string_view::npos;
+        if (of_slab || text.find("float16 type operation is emulated") != std::string_view::npos) return;
+        throw std::runtime_error(message);
     }
     void error(const char* message) override { throw std::runtime_error(message); }
 };
@@ -281,7 +263,7 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
         const TemporaryFile file;
         module.compile({{OutputFileType::bitcode, file.path()}});
         Lowered lowered;
-        lowered.bitcode = file.read();
+        lowered.bitcode = read_file(file.path());
         lowered.entry = name + "_argv";
         kernel.describe(lowered);
         if (schedule.store == Schedule::Store::stream) lowered.stream_alignment = stream_alignment(spec);

@@ -134,7 +134,9 @@ private:
     void read_targets(const toml::table& root) {
         const toml::node* node = root.get("targets");
         if (node == nullptr) {
-            for (const auto& row : instruction_set_names) spec_.targets.push_back(row.value);
+            for (const auto& row : instruction_set_names) {
+                if (!is_device(row.value)) spec_.targets.push_back(row.value);
+            }
             return;
         }
         each_string(*node, "targets", target_words(),

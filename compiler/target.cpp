@@ -18,8 +18,8 @@ IsaTraits traits(InstructionSet isa) {
         case InstructionSet::x86_64_avx512:
             return {"x86-64", "+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+avx512f,+avx512cd,+avx512vl,+avx512dq,+avx512bw",
                     "512"};
+        default: return traits(InstructionSet::x86_64);  // a device's: what launches its kernels
     }
-    return {};
 }
 
 [[noreturn]] void fail(const std::string& what, llvm::Error error) {

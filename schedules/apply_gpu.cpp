@@ -194,6 +194,7 @@ void apply_interleaved_gpu(BatchNormFuncs& f, const Schedule& schedule) {
 }
 
 void apply_gpu(BatchNormFuncs& f, const Schedule& schedule) {
+    check_legal(schedule, f.spec);
     if (f.spec.view == View::planar) {
         apply_planar_gpu(f, schedule);
     } else {

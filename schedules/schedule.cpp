@@ -48,6 +48,7 @@ std::string to_text(const Schedule& s) {
     out << "vector=" << s.vector << " unroll=" << s.unroll << " parallel=" << name_of(s.parallel, parallel_names)
         << " task=" << s.task << " block=" << s.block << " prefetch=" << s.prefetch << " ahead=" << s.ahead
         << " store=" << name_of(s.store, store_names);
+    if (s.threads > 0) out << " threads=" << s.threads;
     return out.str();
 }
 
@@ -62,6 +63,8 @@ Schedule parse_schedule(const std::string& text, const Schedule& base) {
             s.vector = number(key, value, 1);
         } else if (key == "unroll") {
             s.unroll = number(key, value, 1);
+        } else if (key == "threads") {
+            s.threads = number(key, value, 0);
         } else if (key == "parallel") {
             s.parallel = named(key, value, parallel_names);
         } else if (key == "task") {
@@ -75,8 +78,9 @@ Schedule parse_schedule(const std::string& text, const Schedule& base) {
         } else if (key == "store") {
             s.store = named(key, value, store_names);
         } else {
-            throw ScheduleError("schedule: found \"" + item +
-                                "\"; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, ahead=, store=");
+            throw ScheduleError(
+                "schedule: found \"" + item +
+                "\"; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, ahead=, store=, threads=");
         }
     }
     return s;
@@ -130,10 +134,56 @@ bool is_legal(const Schedule& schedule, const KernelSpec& spec) {
     }
 }
 
+namespace {
+
+[[noreturn]] void refuse_for(const KernelSpec& spec, const std::string& key, const std::string& found,
+                             const std::string& why) {
+    throw ScheduleError("schedule." + key + ": found " + found + " for " + kernel_name(spec) + "; " + why);
+}
+
+void check_gpu(const Schedule& s, const KernelSpec& spec) {
+    const auto refuse = [&](const char* key, const std::string& found, const std::string& why) {
+        refuse_for(spec, key, found, why);
+    };
+    const int widest = 16 / element_bytes(spec.dtype);
+    const std::int64_t row = spec.view == View::planar ? spec.inner : spec.channels;
+    if (s.vector != 1 && s.vector != 2 && s.vector != 4 && s.vector != 8) {
+        refuse("vector", std::to_string(s.vector), "allowed on a GPU: 1, 2, 4, 8");
+    }
+    if (s.vector > widest) refuse("vector", std::to_string(s.vector), "more than 16 bytes");
+    if (s.vector > 1 && (row == any_extent || row % s.vector != 0)) {
+        refuse("vector", std::to_string(s.vector), "a row must be whole vectors");
+    }
+    if (s.threads < 32 || s.threads > 1024) refuse("threads", std::to_string(s.threads), "allowed: 32 to 1024");
+    if (s.unroll > 16) refuse("unroll", std::to_string(s.unroll), "allowed: 1 to 16");
+    if (s.task > longest_task) refuse("task", std::to_string(s.task), "allowed: 1 to " + std::to_string(longest_task));
+    if (s.prefetch != 0 || s.ahead != 0 || s.store != Schedule::Store::cached) {
+        refuse("threads", std::to_string(s.threads), "a GPU's schedule has prefetch=0, ahead=0 and store=cached");
+    }
+    if (s.parallel == Schedule::Parallel::none) refuse("parallel", "none", "allowed on a GPU: channels, rows");
+    if (s.parallel == Schedule::Parallel::channels && staged_bytes(spec) == 0) {
+        refuse("parallel", "channels",
+               "only planar train_forward and backward of known extents go by channels on a GPU; allowed: rows");
+    }
+    if (spec.view == View::planar) {
+        if (s.block != 0) refuse("block", std::to_string(s.block), "allowed in the planar view: 0");
+        return;
+    }
+    // A group's 16 chunks are made side by side.
+    if (s.block < 1 || s.block % s.vector != 0 || s.block > 1024 || 16 * s.block > 1024 * s.vector) {
+        refuse("block", std::to_string(s.block), "allowed on a GPU: multiples of vector up to 64 of them");
+    }
+    if (s.threads % (s.block / s.vector) != 0) {
+        refuse("threads", std::to_string(s.threads), "allowed: multiples of block / vector");
+    }
+}
+
+}  // namespace
+
 void check_legal(const Schedule& s, const KernelSpec& spec) {
-    const std::string name = kernel_name(spec);
+    if (s.threads > 0) return check_gpu(s, spec);
     const auto refuse = [&](const std::string& key, const std::string& found, const std::string& why) {
-        throw ScheduleError("schedule." + key + ": found " + found + " for " + name + "; " + why);
+        refuse_for(spec, key, found, why);
     };
     if (s.vector != 4 && s.vector != 8 && s.vector != 16 && s.vector != 32) {
         refuse("vector", std::to_string(s.vector), "allowed: 4, 8, 16, 32");

@@ -16,6 +16,7 @@ struct Schedule {
         channels,  // planar train_forward and backward: a task is a run of channels, from the first sum to the last
                    // store
         rows,      // a task is a run of samples or rows; statistics and apply are separate loops
+        // On a GPU a task is a block's, and by channels means one launch with a channel's slabs in shared memory.
     };
     enum class Store {
         cached,
@@ -24,6 +25,7 @@ struct Schedule {
 
     // Lanes of the apply loop, and how many vectors its body has.
     int vector = 16, unroll = 1;
+    // A GPU's schedule: threads in a block of the apply loop. 0: a CPU's.
     int threads = 0;
     Parallel parallel = Parallel::none;
     // planar: channels in a task.  interleaved: rows in a task of the apply loop.
@@ -88,5 +90,20 @@ struct CacheModel {
 
 // The schedule for a kernel that nobody has tuned. The model is in the .cpp.
 Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches = {});
+
+// What a GPU's kernel is to run on. The most shared memory that a block may have, in bytes.
+struct GpuModel {
+    std::int64_t shared_bytes = 227 << 10;
+    int multiprocessors = 132;
+};
+GpuModel gpu_model(InstructionSet isa);
+Schedule default_gpu_schedule(const KernelSpec& spec, const GpuModel& gpu);
+
+// The same schedule for tensors of which nothing is known: element by element.
+Schedule unaligned_schedule(const Schedule& gpu_schedule);
+
+// Bytes of shared memory that a planar train_forward or backward by channels needs, an upper bound; 0: it cannot be
+// known, or there is no such kernel.
+std::int64_t staged_bytes(const KernelSpec& spec);
 
 }  // namespace fusebn

@@ -1,0 +1,110 @@
+// The default schedule of a GPU's kernel.
+//
+//   vector    16 bytes a thread and access, where rows are made of whole ones; else the largest power of two that is
+//   parallel  planar train_forward and backward by channels, in one launch, where what a channel's sums read fits a
+//             block's shared memory together with its accumulators: x (and dy) are then read once. Else by rows.
+//   threads   256 in the apply loop, eight blocks to a multiprocessor; 512 where a block has one by itself for its
+//             shared memory
+//   task      samples or rows of a block: about 32 Ki elements, so that its channels' f64 divisions and roots, which a
+//             block makes once, are a hundredth of its time; fewer where that would leave multiprocessors without one
+//   block     interleaved: channels of a block, 512 bytes of f32, so that a warp's accesses are whole lines
+//   unroll    4 accesses of a thread on their way at once
+
+#include <algorithm>
+
+#include "generators/numerics.h"
+#include "schedules/schedule.h"
+
+namespace fusebn {
+
+namespace {
+
+constexpr std::int64_t block_elements = 32 << 10;
+constexpr std::int64_t block_channels = 128;
+constexpr int apply_threads = 256, staged_threads = 512;
+
+std::int64_t or_if_any(std::int64_t extent, std::int64_t guess) { return extent == any_extent ? guess : extent; }
+
+int vector_of(std::int64_t row, DataType dtype) {
+    if (row == any_extent) return 1;
+    int vector = 16 / element_bytes(dtype);
+    while (row % vector != 0) vector /= 2;
+    return vector;
+}
+
+}  // namespace
+
+GpuModel gpu_model(InstructionSet isa) {
+    GpuModel gpu;
+    if (isa == InstructionSet::cuda_sm_80) gpu = {163 << 10, 108};
+    if (isa == InstructionSet::cuda_sm_100) gpu = {227 << 10, 148};
+    if (isa == InstructionSet::opencl) gpu = {32 << 10, 16};  // what OpenCL 1.2 asks of every device
+    return gpu;
+}
+
+std::int64_t staged_bytes(const KernelSpec& spec) {
+    using namespace numerics::planar;
+    if (spec.op == Op::inference || spec.view != View::planar || spec.outer == any_extent || spec.inner == any_extent) {
+        return 0;
+    }
+    const std::int64_t slabs = traffic(spec).read_twice * spec.outer * spec.inner * element_bytes(spec.dtype);
+    const std::int64_t per_row = (spec.inner + chunk_elements - 1) / chunk_elements;
+    const std::int64_t rows = std::clamp<std::int64_t>(chunk_elements / spec.inner, 1, chunk_rows);
+    const std::int64_t chunks = per_row * ((spec.outer + rows - 1) / rows);
+    // A chunk's lanes of up to three sums in f32, of two branches, and its results in f64.
+    return slabs + chunks * (2 * 3 * lanes * 4 + 64) + 1024;
+}
+
+Schedule unaligned_schedule(const Schedule& gpu_schedule) {
+    Schedule s = gpu_schedule;
+    s.vector = 1;
+    if (s.block > 0) {  // interleaved: as many threads to a row as before
+        s.block = std::min(s.block, 64);
+        s.threads = s.block * std::max(1, apply_threads / s.block);
+    }
+    return s;
+}
+
+Schedule default_gpu_schedule(const KernelSpec& spec, const GpuModel& gpu) {
+    const std::int64_t outer = or_if_any(spec.outer, spec.view == View::planar ? 32 : 8192);
+    const std::int64_t channels = or_if_any(spec.channels, 64);
+    const std::int64_t inner = spec.view == View::planar ? or_if_any(spec.inner, 784) : 1;
+    const std::int64_t wanted_blocks = std::int64_t{8} * gpu.multiprocessors;
+
+    Schedule s;
+    s.threads = apply_threads;
+    s.unroll = 4;
+    s.parallel = Schedule::Parallel::rows;
+    if (spec.view == View::planar) {
+        s.vector = vector_of(spec.inner, spec.dtype);
+        const std::int64_t staged = staged_bytes(spec);
+        if (staged > 0 && staged <= gpu.shared_bytes) {
+            s.parallel = Schedule::Parallel::channels;
+            if (2 * staged > gpu.shared_bytes) s.threads = staged_threads;
+        }
+        const std::int64_t most = std::max<std::int64_t>(1, channels * outer / wanted_blocks);
+        s.task = static_cast<int>(std::clamp<std::int64_t>(block_elements / inner, 1, std::min(most, outer)));
+        return s;
+    }
+    s.vector = vector_of(spec.channels, spec.dtype);
+    std::int64_t tile = std::min<std::int64_t>(spec.channels == any_extent ? 32 : spec.channels, block_channels);
+    if (spec.channels != any_extent) {
+        std::int64_t best = 0;
+        for (std::int64_t t = s.vector; t <= tile; t += s.vector) {
+            if (spec.channels % t == 0) best = t;
+        }
+        // 100 channels and the like are better cut raggedly than into slivers.
+        tile = 2 * best >= tile ? best : tile / s.vector * s.vector;
+    }
+    s.block = static_cast<int>(std::max<std::int64_t>(tile, s.vector));
+    const int columns = s.block / s.vector;
+    s.threads = columns * std::max(1, apply_threads / columns);
+    const std::int64_t tiles = (channels + s.block - 1) / s.block;
+    const std::int64_t most = std::max<std::int64_t>(1, tiles * outer / wanted_blocks);
+    const std::int64_t least = s.threads / columns;
+    s.task = static_cast<int>(std::clamp<std::int64_t>(std::min(block_elements / s.block, most), std::min(least, outer),
+                                                       std::min<std::int64_t>(outer, longest_task)));
+    return s;
+}
+
+}  // namespace fusebn
