@@ -1,6 +1,7 @@
 // A device's variant: Halide's bitcode launches kernels whose text it holds. The text is made exact and, with a CUDA
 // toolkit, assembled; both become data of the object, and the launches calls of the context's functions.
 #include <llvm/IR/Constants.h>
+#include <llvm/IR/Instructions.h>
 #include <llvm/IR/Verifier.h>
 
 #include <regex>
@@ -24,6 +25,45 @@ llvm::GlobalVariable& text_of(llvm::Module& module, const std::string& symbol) {
         if (g.getName().contains("gpu_source_kernels") && g.hasInitializer()) return g;
     }
     throw std::runtime_error(symbol + ": Halide emitted no device code");
+}
+
+// The functions that are launched with a number of threads that is known.
+std::vector<std::pair<std::string, int>> launched(llvm::Module& module) {
+    std::vector<std::pair<std::string, int>> all;
+    llvm::Function* run = module.getFunction("halide_cuda_run");
+    if (!run) return all;
+    for (llvm::User* user : run->users()) {
+        auto* call = llvm::dyn_cast<llvm::CallInst>(user);
+        if (!call) continue;
+        auto* name = llvm::dyn_cast<llvm::GlobalVariable>(call->getArgOperand(2)->stripPointerCasts());
+        if (!name || !name->hasInitializer()) continue;
+        int threads = 1;
+        bool known = true;
+        for (unsigned i = 6; i < 9; ++i) {
+            auto* extent = llvm::dyn_cast<llvm::ConstantInt>(call->getArgOperand(i));
+            known = known && extent;
+            if (extent) threads *= static_cast<int>(extent->getZExtValue());
+        }
+        const auto text = llvm::cast<llvm::ConstantDataArray>(name->getInitializer())->getAsCString();
+        if (known) all.emplace_back(text.str(), threads);
+    }
+    return all;
+}
+
+// Of the functions that took more registers than a block of their threads can have: what it can. Not of all: ptxas
+// takes a limit for a wish, and spills to come down to the next.
+std::vector<std::pair<std::string, int>> register_limits(const Cubin& cubin,
+                                                         const std::vector<std::pair<std::string, int>>& threads) {
+    constexpr int registers_of_a_multiprocessor = 65536, granularity = 8;
+    std::vector<std::pair<std::string, int>> limits;
+    for (const auto& [name, count] : threads) {
+        const int warps = (count + 31) / 32 * 32;
+        const int most = registers_of_a_multiprocessor / warps / granularity * granularity;
+        for (const DeviceFunction& f : cubin.functions) {
+            if (f.name == name && f.registers > most) limits.emplace_back(name, most);
+        }
+    }
+    return limits;
 }
 
 llvm::Constant* data(llvm::Module& module, const std::string& bytes, const llvm::Twine& name, unsigned alignment) {
@@ -69,7 +109,12 @@ std::unique_ptr<llvm::Module> one_form(llvm::LLVMContext& context, const Lowered
     std::vector<Cubin> made;
     if (is_cuda(isa)) {
         text = without_contraction(text);
-        if (ptxas) made.push_back(assemble(*ptxas, text, static_cast<int>(isa) - 1000));
+        if (ptxas) {
+            const int sm = static_cast<int>(isa) - 1000;
+            made.push_back(assemble(*ptxas, text, sm));
+            const auto limits = register_limits(made.back(), launched(*module));
+            if (!limits.empty()) made.back() = assemble(*ptxas, text = with_register_limits(text, limits), sm);
+        }
     }
     // Nobody reads it any more; the prelude's functions ignore it.
     source.replaceAllUsesWith(llvm::ConstantPointerNull::get(llvm::PointerType::get(context, 0)));

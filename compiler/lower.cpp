@@ -24,6 +24,30 @@ class DropArgumentChecks : public Internal::IRMutator {
     Internal::Stmt visit(const Internal::AssertStmt*) override { return Internal::Evaluate::make(0); }
 };
 
+// Halide reads and writes no more than 64 bits at once of a vector of 16-bit elements on a GPU; eight of them that lie on
+// 16 bytes become one number.
+class WholeVectors : public Internal::IRMutator {
+    using Internal::IRMutator::visit;
+    static bool eight(const Expr& index, const Expr& predicate, const Internal::ModulusRemainder& alignment, Type type) {
+        const auto* ramp = index.as<Internal::Ramp>();
+        return type == UInt(16, 8) && ramp && Internal::is_const_one(ramp->stride) &&
+               Internal::is_const_one(predicate) && alignment.modulus % 8 == 0 && alignment.remainder % 8 == 0;
+    }
+    static Expr base(const Expr& index) {
+        return Internal::simplify(index.as<Internal::Ramp>()->base / 8);
+    }
+    Expr visit(const Internal::Load* op) override {
+        if (!eight(op->index, op->predicate, op->alignment, op->type)) return IRMutator::visit(op);
+        return reinterpret(op->type, Internal::Load::make(UInt(128), op->name, base(op->index), op->image, op->param,
+                                                          Internal::const_true(), op->alignment / 8));
+    }
+    Internal::Stmt visit(const Internal::Store* op) override {
+        if (!eight(op->index, op->predicate, op->alignment, op->value.type())) return IRMutator::visit(op);
+        return Internal::Store::make(op->name, reinterpret(UInt(128), mutate(op->value)), base(op->index), op->param,
+                                     Internal::const_true(), op->alignment / 8);
+    }
+};
+
 Target target_of(InstructionSet isa, bool large) {
     if (is_device(isa)) {
         Target t = target_of(InstructionSet::x86_64, large);
@@ -158,6 +182,7 @@ struct Kernel {
     Pipeline pipeline;
     Target target;
     DropArgumentChecks drop;
+    WholeVectors whole;
 
     Kernel(const KernelSpec& spec_, const Schedule& schedule, InstructionSet isa, bool large)
         : spec(spec_), parameters(spec), target(target_of(isa, large)) {
@@ -191,6 +216,7 @@ struct Kernel {
         }
         pipeline = Pipeline(funcs.outputs());
         pipeline.add_custom_lowering_pass(&drop, nullptr);
+        if (is_cuda(isa)) pipeline.add_custom_lowering_pass(&whole, nullptr);
     }
 
     // Rows of tensors lie at multiples of a vector.

@@ -86,6 +86,17 @@ std::string without_contraction(const std::string& ptx) {
     return std::regex_replace(out, body, "\n{\n\t.reg .b32 \t%product32;\n\t.reg .b64 \t%product64;\n");
 }
 
+std::string with_register_limits(const std::string& ptx, const std::vector<std::pair<std::string, int>>& limits) {
+    std::string out = ptx;
+    for (const auto& [name, registers] : limits) {
+        const std::size_t entry = out.find(".entry " + name + "(");
+        const std::size_t body = entry == std::string::npos ? entry : out.find("\n{", entry);
+        if (body == std::string::npos) throw std::runtime_error("PTX: there is no function " + name);
+        out.insert(body, "\n.maxnreg " + std::to_string(registers));
+    }
+    return out;
+}
+
 std::optional<std::string> find_ptxas() {
     if (const char* named = std::getenv("FUSEBN_PTXAS")) {
         if (!*named) return std::nullopt;

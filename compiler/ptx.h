@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace fusebn {
@@ -10,6 +11,9 @@ namespace fusebn {
 // The same PTX in which every multiplication and addition of floats is rounded by itself: LLVM contracts them whatever
 // it is told, and ptxas does so with those that name no rounding.
 std::string without_contraction(const std::string& ptx);
+
+// The same PTX with the most registers that each of these functions may take, {name, registers}.
+std::string with_register_limits(const std::string& ptx, const std::vector<std::pair<std::string, int>>& limits);
 
 // What one function takes, in the words of `ptxas -v`.
 struct DeviceFunction {

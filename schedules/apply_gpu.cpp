@@ -37,25 +37,28 @@ void accumulate(Func& sums, Func& result, const Var& thread) {
     sums.compute_at(result, thread).store_in(MemoryType::Register);
 }
 
-// A chunk's 16 lanes by 16 / width threads, chunks side by side: `chunks` of them (0: as many as there are).
-void place_planar_chunks(Reduction& red, const Block& at, int width, int chunks, int threads) {
+// A chunk's 16 lanes by 16 / width threads, chunks side by side: `chunks` of them (0: as many as there are), each of
+// `channels` channels.
+void place_planar_chunks(Reduction& red, const Block& at, int width, int chunks, int channels, int threads) {
     const Var thread = var("thread"), lane = var("lane"), turn = var("turn");
     for (ChunkSum& sum : red.sums) {
         Func stored = sum.f.in();
         stored.compute_at(at.level()).store_in(MemoryType::GPUShared).bound_extent(l, numerics::planar::lanes);
+        stored.bound_extent(c, channels);
         if (chunks > 0) stored.bound_extent(k, chunks);
         stored.split(l, l, lane, width).vectorize(lane).reorder(lane, l, k, c).fuse(l, k, thread);
-        stored.split(thread, turn, thread, threads, guard).reorder(lane, thread, turn).gpu_threads(thread);
+        stored.fuse(thread, c, thread).split(thread, turn, thread, threads, guard);
+        stored.reorder(lane, thread, turn).gpu_threads(thread);
         accumulate(sum.f, stored, thread);
-        sum.f.bound_extent(l, width).vectorize(l);
+        sum.f.bound_extent(l, width).bound_extent(c, 1).bound_extent(k, 1).vectorize(l);
         for (size_t i = 0; i < sum.updates.size(); ++i) sum.f.update(static_cast<int>(i)).vectorize(l);
     }
     std::vector<Func> folds = red.pivots;
     folds.push_back(red.chunk);
     for (Func& fold : folds) {
-        fold.compute_at(at.level()).store_in(MemoryType::GPUShared).reorder(k, c);
+        fold.compute_at(at.level()).store_in(MemoryType::GPUShared).bound_extent(c, channels);
         if (chunks > 0) fold.bound_extent(k, chunks);
-        fold.split(k, turn, k, threads, guard).gpu_threads(k);
+        fold.reorder(k, c).fuse(k, c, thread).split(thread, turn, thread, threads, guard).gpu_threads(thread);
     }
 }
 
@@ -104,6 +107,15 @@ void place_affine_of_sums(BatchNormFuncs& f, const Block& at) {
     }
 }
 
+// Lanes of a thread where a block makes all of a channel's chunks: as few as its threads allow, for there are few
+// chunks and their sums wait for each other.
+int staged_width(const KernelSpec& spec, const Schedule& schedule) {
+    const std::int64_t lanes = numerics::planar::lanes * planar_chunks(spec) * std::max(1, schedule.block);
+    int width = 1;
+    while (width < 4 && lanes / width > schedule.threads) width *= 2;
+    return width;
+}
+
 void place_channel_results(BatchNormFuncs& f) {
     if (!f.channel_results.defined()) return;
     const Var block = var("block");
@@ -112,42 +124,91 @@ void place_channel_results(BatchNormFuncs& f) {
 
 }  // namespace
 
+// How the vectors of a run (a row, or the rows of a block's channels, one after the other) and its samples are shared
+// out: x threads along the run, y samples at a time.
+struct Threads {
+    int x, y;
+    bool flat;       // no x divides the run: its vectors and its samples as one row, which costs a division an access
+    int unroll_run;  // turns along the run, or ..
+    int unroll_samples;  // .. of samples, whose accesses are on their way at once
+};
+Threads threads_of(const Schedule& schedule, const KernelSpec& spec) {
+    const Threads flat{schedule.threads, 1, true, schedule.unroll, 1};
+    if (spec.inner == any_extent) return flat;
+    const auto run =
+        static_cast<int>(std::min<std::int64_t>(spec.inner / schedule.vector * std::max(1, schedule.block), 1 << 24));
+    Threads best{1, 1, false, 1, 1};
+    for (int x = 1; x <= schedule.threads && x <= run; ++x) {
+        if (run % x != 0 || (x < 32 && x < run)) continue;
+        const int y = schedule.threads / x;
+        if (x * y >= best.x * best.y) best = {x, y, false, 1, 1};
+    }
+    if (4 * best.x * best.y < 3 * schedule.threads) return flat;
+    // A divisor: a guard inside the unrolled accesses would make each wait for the one before.
+    const int turns = run / best.x;
+    for (int unroll = 2; unroll <= 2 * schedule.unroll; ++unroll) {
+        if (turns % unroll == 0) best.unroll_run = unroll;
+    }
+    if (best.unroll_run == 1) best.unroll_samples = schedule.unroll;
+    return best;
+}
+
 void apply_planar_gpu(BatchNormFuncs& f, const Schedule& schedule) {
     const bool staged = schedule.parallel == Schedule::Parallel::channels;
+    const int tile = std::max(1, schedule.block);
+    const Threads threads = threads_of(schedule, f.spec);
     const Var vector = var("vector"), thread = var("thread"), turn = var("turn"), run = var("run"),
-              block = var("block");
-    // The vectors of all rows of a channel, one after the other, by threads.
+              block = var("block"), column = var("column");
+    // Of a block's channels and samples.
     const auto by_threads = [&](Func& func, const Var& row, const Var& channel, const Var& sample) {
         func.split(row, row, vector, schedule.vector, guard).vectorize(vector);
-        func.reorder(vector, row, sample, channel).fuse(row, sample, row);
-        func.split(row, row, thread, schedule.threads, guard).split(row, row, turn, schedule.unroll, guard);
-        func.reorder(vector, turn, row, thread).unroll(turn).gpu_threads(thread);
+        func.reorder(vector, row, channel, sample).fuse(row, channel, row);
+        if (threads.flat) {
+            func.fuse(row, sample, row).split(row, row, thread, schedule.threads, guard);
+            func.split(row, row, turn, schedule.unroll, guard).reorder(vector, turn, row, thread);
+        } else {
+            Var x = var("x"), y = var("y");
+            func.split(row, row, x, threads.x).split(sample, sample, y, threads.y, guard);
+            if (threads.unroll_run > 1) {
+                func.split(row, row, turn, threads.unroll_run, guard);
+            } else {
+                func.split(sample, sample, turn, threads.unroll_samples, guard);
+            }
+            func.reorder(vector, turn, row, sample, x, y).fuse(x, y, thread);
+        }
+        func.unroll(turn).gpu_threads(thread);
     };
-    const Var blocks = staged ? c : block;
-    if (!staged) f.tensors.split(n, run, n, schedule.task, guard);
+    f.tensors.split(c, column, c, tile, guard);
+    f.tensors.reorder(s, c, n, column);
+    if (!staged) f.tensors.split(n, run, n, schedule.task, guard).reorder(s, c, n, column, run);
     by_threads(f.tensors, s, c, n);
-    if (!staged) f.tensors.fuse(c, run, block);
+    const Var blocks = staged ? column : block;
+    if (!staged) f.tensors.fuse(column, run, block);
     f.tensors.gpu_blocks(blocks);
-    for (Func& v : channel_values(f)) v.compute_at(f.tensors, blocks).store_in(MemoryType::GPUShared).gpu_threads(c);
+    for (Func& v : channel_values(f)) {
+        v.compute_at(f.tensors, blocks).store_in(MemoryType::GPUShared).bound_extent(c, tile).gpu_threads(c);
+    }
     if (f.reductions.empty()) return;
 
     if (staged) {
         for (Func& input : f.inputs) {
             Func slab = input.in();
             const std::vector<Var> vars = slab.args();
-            slab.compute_at(f.tensors, c).store_in(MemoryType::GPUShared);
+            slab.compute_at(f.tensors, blocks).store_in(MemoryType::GPUShared);
             // Ragged chunks read no more than there is, which Halide does not know.
-            slab.bound(vars[0], 0, f.shape.inner).bound(vars[2], 0, f.shape.outer);
+            slab.bound(vars[0], 0, f.shape.inner).bound(vars[2], 0, f.shape.outer).bound_extent(vars[1], tile);
             by_threads(slab, vars[0], vars[1], vars[2]);
         }
+        const int width = staged_width(f.spec, schedule);
         for (Reduction& red : f.reductions) {
-            place_planar_chunks(red, {f.tensors, c}, schedule.vector, 0, schedule.threads);
+            place_planar_chunks(red, {f.tensors, blocks}, width, 0, tile, schedule.threads);
             for (Level* level : {&red.group, &red.section, &red.total}) {
-                level->sums.compute_at(f.tensors, c).store_in(MemoryType::GPUShared);
-                level->result.compute_at(f.tensors, c).store_in(MemoryType::GPUShared);
+                level->result.compute_at(f.tensors, blocks).store_in(MemoryType::GPUShared).gpu_threads(c);
+                accumulate(level->sums, level->result, c);
             }
         }
-        f.channel_results.gpu_blocks(c).compute_with(f.tensors, c);
+        f.channel_results.split(c, column, c, tile, guard).gpu_blocks(column).gpu_threads(c);
+        f.channel_results.compute_with(f.tensors, column);
         return;
     }
     for (Reduction& red : f.reductions) {
@@ -158,8 +219,9 @@ void apply_planar_gpu(BatchNormFuncs& f, const Schedule& schedule) {
         accumulate(red.group.sums, group, one);
         place_affine_of_sums(f, {group, block});
         const int chunks = numerics::planar::chunks_per_group;
-        place_planar_chunks(red, {group, block}, schedule.vector, chunks,
-                            chunks * numerics::planar::lanes / schedule.vector);
+        // 4 lanes a thread, of 16-bit elements too: 8 took 1.09 times as long in 64 channels of 112x112.
+        const int width = std::min(schedule.vector, 4);
+        place_planar_chunks(red, {group, block}, width, chunks, 1, chunks * numerics::planar::lanes / width);
         place_totals(red);
     }
     place_channel_results(f);

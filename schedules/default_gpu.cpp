@@ -19,8 +19,10 @@ namespace fusebn {
 
 namespace {
 
-constexpr std::int64_t block_elements = 32 << 10;
+constexpr std::int64_t block_elements = 16 << 10;
+constexpr std::int64_t short_row = 512;  // bytes
 constexpr std::int64_t block_channels = 128;
+constexpr std::int64_t blocks_at_once = 3;  // of a multiprocessor, where a tile of channels is staged
 constexpr int apply_threads = 256, staged_threads = 512;
 
 std::int64_t or_if_any(std::int64_t extent, std::int64_t guess) { return extent == any_extent ? guess : extent; }
@@ -42,17 +44,21 @@ GpuModel gpu_model(InstructionSet isa) {
     return gpu;
 }
 
-std::int64_t staged_bytes(const KernelSpec& spec) {
+std::int64_t planar_chunks(const KernelSpec& spec) {
     using namespace numerics::planar;
+    const std::int64_t per_row = (spec.inner + chunk_elements - 1) / chunk_elements;
+    const std::int64_t rows = std::clamp<std::int64_t>(chunk_elements / spec.inner, 1, chunk_rows);
+    return per_row * ((spec.outer + rows - 1) / rows);
+}
+
+std::int64_t staged_bytes(const KernelSpec& spec) {
+    using numerics::planar::lanes;
     if (spec.op == Op::inference || spec.view != View::planar || spec.outer == any_extent || spec.inner == any_extent) {
         return 0;
     }
     const std::int64_t slabs = traffic(spec).read_twice * spec.outer * spec.inner * element_bytes(spec.dtype);
-    const std::int64_t per_row = (spec.inner + chunk_elements - 1) / chunk_elements;
-    const std::int64_t rows = std::clamp<std::int64_t>(chunk_elements / spec.inner, 1, chunk_rows);
-    const std::int64_t chunks = per_row * ((spec.outer + rows - 1) / rows);
     // A chunk's lanes of up to three sums in f32, of two branches, and its results in f64.
-    return slabs + chunks * (2 * 3 * lanes * 4 + 64) + 1024;
+    return slabs + planar_chunks(spec) * (2 * 3 * lanes * 4 + 64) + 1024;
 }
 
 Schedule unaligned_schedule(const Schedule& gpu_schedule) {
@@ -69,6 +75,8 @@ Schedule default_gpu_schedule(const KernelSpec& spec, const GpuModel& gpu) {
     const std::int64_t outer = or_if_any(spec.outer, spec.view == View::planar ? 32 : 8192);
     const std::int64_t channels = or_if_any(spec.channels, 64);
     const std::int64_t inner = spec.view == View::planar ? or_if_any(spec.inner, 784) : 1;
+    // Backward's blocks begin with twice the divisions and roots.
+    const std::int64_t elements = spec.op == Op::backward ? 2 * block_elements : block_elements;
     const std::int64_t wanted_blocks = std::int64_t{8} * gpu.multiprocessors;
 
     Schedule s;
@@ -78,12 +86,27 @@ Schedule default_gpu_schedule(const KernelSpec& spec, const GpuModel& gpu) {
     if (spec.view == View::planar) {
         s.vector = vector_of(spec.inner, spec.dtype);
         const std::int64_t staged = staged_bytes(spec);
-        if (staged > 0 && staged <= gpu.shared_bytes) {
-            s.parallel = Schedule::Parallel::channels;
-            if (2 * staged > gpu.shared_bytes) s.threads = staged_threads;
+        const bool fits = staged > 0 && staged <= gpu.shared_bytes;
+        // Short rows go with their neighbours, so that whole sectors are read and written.
+        std::int64_t tile = 1;
+        while (spec.inner != any_extent && tile < 8 && inner * tile * element_bytes(spec.dtype) < short_row &&
+               channels % (2 * tile) == 0 && (!fits || blocks_at_once * 2 * tile * staged <= gpu.shared_bytes)) {
+            tile *= 2;
         }
-        const std::int64_t most = std::max<std::int64_t>(1, channels * outer / wanted_blocks);
-        s.task = static_cast<int>(std::clamp<std::int64_t>(block_elements / inner, 1, std::min(most, outer)));
+        if (tile > 1) s.block = static_cast<int>(tile);
+        if (fits) {
+            s.parallel = Schedule::Parallel::channels;
+            if (2 * staged * tile > gpu.shared_bytes) s.threads = staged_threads;
+            return s;
+        }
+        const std::int64_t most = std::max<std::int64_t>(1, channels / tile * outer / wanted_blocks);
+        std::int64_t task = std::clamp<std::int64_t>(elements / (inner * tile), 1, std::min(most, outer));
+        // Whole turns of a block's threads, where rows are short.
+        const std::int64_t turn =
+            std::max<std::int64_t>(1, s.threads / std::max<std::int64_t>(1, inner * tile / s.vector)) *
+            (inner * tile / s.vector < s.threads * s.unroll ? s.unroll : 1);
+        if (task > turn) task = task / turn * turn;
+        s.task = static_cast<int>(task);
         return s;
     }
     s.vector = vector_of(spec.channels, spec.dtype);
@@ -96,13 +119,21 @@ Schedule default_gpu_schedule(const KernelSpec& spec, const GpuModel& gpu) {
         // 100 channels and the like are better cut raggedly than into slivers.
         tile = 2 * best >= tile ? best : tile / s.vector * s.vector;
     }
+    // Statistics have a block for each group of chunks and tile.
+    const std::int64_t group_rows =
+        std::int64_t{numerics::interleaved::chunk_rows} * numerics::interleaved::chunks_per_group;
+    const std::int64_t groups = (outer + group_rows - 1) / group_rows;
+    while (spec.op != Op::inference && spec.channels != any_extent && tile >= 64 && tile % 64 == 0 &&
+           2 * groups * (channels / tile) < 5 * gpu.multiprocessors) {
+        tile /= 2;
+    }
     s.block = static_cast<int>(std::max<std::int64_t>(tile, s.vector));
     const int columns = s.block / s.vector;
     s.threads = columns * std::max(1, apply_threads / columns);
     const std::int64_t tiles = (channels + s.block - 1) / s.block;
     const std::int64_t most = std::max<std::int64_t>(1, tiles * outer / wanted_blocks);
     const std::int64_t least = s.threads / columns;
-    s.task = static_cast<int>(std::clamp<std::int64_t>(std::min(block_elements / s.block, most), std::min(least, outer),
+    s.task = static_cast<int>(std::clamp<std::int64_t>(std::min(elements / s.block, most), std::min(least, outer),
                                                        std::min<std::int64_t>(outer, longest_task)));
     return s;
 }

@@ -166,7 +166,7 @@ void check_gpu(const Schedule& s, const KernelSpec& spec) {
                "only planar train_forward and backward of known extents go by channels on a GPU; allowed: rows");
     }
     if (spec.view == View::planar) {
-        if (s.block != 0) refuse("block", std::to_string(s.block), "allowed in the planar view: 0");
+        if (s.block > 64) refuse("block", std::to_string(s.block), "allowed in the planar view: 0 to 64 channels");
         return;
     }
     // A group's 16 chunks are made side by side.
