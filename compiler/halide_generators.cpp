@@ -57,6 +57,7 @@ class BatchNormGenerator : public Halide::Generator<BatchNormGenerator<op>> {
     using Buffer = Halide::Buffer<>;
     template <class T>
     using In = typename Base::template Input<T>;
+    using Func = Halide::Func;
     template <class T>
     using Out = typename Base::template Output<T>;
 
@@ -80,9 +81,6 @@ public:
         const auto vector = [&](const char* name, int bits) {
             vectors_.push_back(this->template add_input<Buffer>(name, Halide::Float(bits), 1));
         };
-        const auto result = [&](const char* name, int bits, int dimensions_of) {
-            results_.push_back(this->template add_output<Buffer>(name, Halide::Float(bits), dimensions_of));
-        };
         vector("gamma", 32);
         vector("beta", 32);
         vector(train ? "running_mean" : "mean", back ? 64 : 32);
@@ -97,17 +95,12 @@ public:
             sums_ = this->template add_input<int>("sums");
         }
         slope_ = this->template add_input<float>("slope");
-        result(back ? "dx" : "y", 32, dimensions);
-        if (train) {
-            result("mean", 64, 1);
-            result("inv_std", 64, 1);
-            result("new_running_mean", 32, 1);
-            result("new_running_var", 32, 1);
-        }
-        if (back) {
-            result("dgamma", 32, 1);
-            result("dbeta", 32, 1);
-        }
+        tensor_ = this->template add_output<Buffer>(back ? "dx" : "y", Halide::Float(32), dimensions);
+        // A buffer each: mean, inv_std, new_running_mean, new_running_var; dgamma, dbeta.
+        using Types = std::vector<Halide::Type>;
+        const Halide::Type single = Halide::Float(32), twice = Halide::Float(64);
+        if (train) channels_ = this->template add_output<Func>("statistics", Types{twice, twice, single, single}, 1);
+        if (back) channels_ = this->template add_output<Func>("gradients", Types{single, single}, 1);
     }
 
     void generate() {
@@ -152,10 +145,14 @@ public:
         const std::vector<Expr> vector = {funcs_.shape.channels};
         for (auto* x : tensors_) constrain(*x, tensor);
         for (auto* v : vectors_) constrain(*v, vector);
-        const std::vector<Halide::Func> outputs = funcs_.outputs();
-        for (std::size_t i = 0; i < outputs.size(); ++i) {
-            *results_[i] = outputs[i];
-            constrain(*results_[i], i == 0 ? tensor : vector);
+        *tensor_ = funcs_.tensors;
+        constrain(*tensor_, tensor);
+        if (channels_) {
+            *channels_ = funcs_.channel_results;
+            std::vector<Halide::OutputImageParam> buffers = funcs_.channel_results.output_buffers();
+            constrain(buffers[0], vector);
+            // Halide takes the others' extents from the first.
+            for (std::size_t i = 1; i < buffers.size(); ++i) constrain(buffers[i], {});
         }
     }
 
@@ -172,7 +169,8 @@ private:
     In<double>*eps_ = nullptr, *momentum_ = nullptr;
     In<int>*ddof_ = nullptr, *batch_statistics_ = nullptr, *sums_ = nullptr;
     In<float>* slope_ = nullptr;
-    std::vector<Out<Buffer>*> results_;
+    Out<Buffer>* tensor_ = nullptr;
+    Out<Func>* channels_ = nullptr;
 
     static std::map<std::string, Activation> activations() {
         std::map<std::string, Activation> all;

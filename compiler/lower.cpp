@@ -48,6 +48,18 @@ class WholeVectors : public Internal::IRMutator {
     }
 };
 
+// Halide 21 cannot turn vectors of strict comparisons into OpenCL's masks. Plain ones, after the last simplification,
+// are the same.
+class PlainComparisons : public Internal::IRMutator {
+    using Internal::IRMutator::visit;
+    Expr visit(const Internal::Call* op) override {
+        if (op->is_intrinsic(Internal::Call::strict_lt)) return mutate(op->args[0]) < mutate(op->args[1]);
+        if (op->is_intrinsic(Internal::Call::strict_le)) return mutate(op->args[0]) <= mutate(op->args[1]);
+        if (op->is_intrinsic(Internal::Call::strict_eq)) return mutate(op->args[0]) == mutate(op->args[1]);
+        return IRMutator::visit(op);
+    }
+};
+
 Target target_of(InstructionSet isa, bool large) {
     if (is_device(isa)) {
         Target t = target_of(InstructionSet::x86_64, large);
@@ -183,6 +195,7 @@ struct Kernel {
     Target target;
     DropArgumentChecks drop;
     WholeVectors whole;
+    PlainComparisons plain;
 
     Kernel(const KernelSpec& spec_, const Schedule& schedule, InstructionSet isa, bool large)
         : spec(spec_), parameters(spec), target(target_of(isa, large)) {
@@ -217,6 +230,7 @@ struct Kernel {
         pipeline = Pipeline(funcs.outputs());
         pipeline.add_custom_lowering_pass(&drop, nullptr);
         if (is_cuda(isa)) pipeline.add_custom_lowering_pass(&whole, nullptr);
+        if (isa == InstructionSet::opencl) pipeline.add_custom_lowering_pass(&plain, nullptr);
     }
 
     // Rows of tensors lie at multiples of a vector.

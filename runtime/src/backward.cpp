@@ -4,6 +4,7 @@
 //   dx = gamma * inv_std * g                                     by constant ones
 #include <cmath>
 #include <cstddef>
+#include <optional>
 
 #include "layer.h"
 #include "text.h"
@@ -83,7 +84,7 @@ Status BatchNorm::Impl::backward(const BackwardArguments& arguments) {
     if (dx) given[count++] = {Role::out, "dx", &(outputs[0] = *dx)};
     if (daddend) given[count++] = {Role::addend_out, name_of_second_output(residual), &(outputs[1] = *daddend)};
     Call call;
-    if (Status s = check_call(dimensions, features, given, count, call); !s.ok()) return s;
+    if (Status s = check(given, count, call); !s.ok()) return s;
     if (Status s = check_forward(arguments, call); !s.ok()) return s;
     const bool wanted =
         wants_gradients(backward_options) || (other != nullptr && other->wants_gradients(backward_options));
@@ -91,33 +92,43 @@ Status BatchNorm::Impl::backward(const BackwardArguments& arguments) {
 
     const Choice choice = kernels.find(Op::backward, residual, call);
     if (choice.entry == nullptr) return kernels.refusal(Op::backward, residual, call, x);
-    if (has_mask && !mask.change_view(call.shape.view)) return outcome(FUSEBN_KERNEL_OUT_OF_MEMORY, choice);
+    if (has_mask && !device && !mask.change_view(call.shape.view)) return outcome(FUSEBN_KERNEL_OUT_OF_MEMORY, choice);
 
     const std::int32_t* const batch_statistics = by_batch() ? &yes : &no;
-    KernelCall kernel(call, features);
+    std::optional<DeviceCall> on_device;
+    if (device) on_device.emplace(*device);
+    KernelCall kernel(call, features, on_device ? &*on_device : nullptr);
     kernel.tensor(Role::x);
     kernel.tensor(Role::dy);
-    add_statistics(kernel, batch_statistics);
+    if (Status s = add_statistics(kernel, batch_statistics); !s.ok()) return s;
     kernel.scalar(by_batch() || wanted ? &yes : &no);
     kernel.scalar(&slope);
     if (has_mask) {
-        kernel.mask(mask.buffer.data());
+        kernel.mask(device ? reinterpret_cast<std::uint8_t*>(device->mask()) : mask.buffer.data());
     } else if (residual == Residual::add) {
         // Without an activation the gradient does not depend on the residual: x stands in for it.
         kernel.tensor(has_residual ? Role::addend : Role::x);
     }
     if (other != nullptr) {
         kernel.tensor(Role::addend);
-        other->add_statistics(kernel, batch_statistics);
+        if (Status s = other->add_statistics(kernel, batch_statistics); !s.ok()) return s;
     }
     kernel.tensor(Role::out);
     if (residual != Residual::none) kernel.tensor(Role::addend_out);
     for (Impl* layer : {this, other}) {
         if (layer == nullptr) continue;
+        if (device) {
+            layer->add_gradients_on_device(kernel, backward_options);
+            continue;
+        }
         kernel.channels(layer->scratch.running_mean.data());
         kernel.channels(layer->scratch.running_var.data());
     }
     if (Status s = kernel.run(choice); !s.ok()) return s;
+    if (device) {
+        Status s = keep_gradients_on_device(backward_options);
+        return s.ok() && other != nullptr ? other->keep_gradients_on_device(backward_options) : s;
+    }
     keep_gradients(backward_options);
     if (other != nullptr) other->keep_gradients(backward_options);
     return Status();
@@ -178,7 +189,8 @@ bool BatchNorm::Impl::wants_gradients(const BackwardOptions& o) const {
     return options.affine && (o.gamma != Gradient::skip || o.beta != Gradient::skip);
 }
 
-void BatchNorm::Impl::add_statistics(KernelCall& kernel, const std::int32_t* batch_statistics) {
+Status BatchNorm::Impl::add_statistics(KernelCall& kernel, const std::int32_t* batch_statistics) {
+    if (device) return add_statistics_on_device(kernel, batch_statistics);
     const bool batch = *batch_statistics == yes;
     if (!batch) {
         for (std::size_t c = 0; c < scratch.mean.size(); ++c) {
@@ -191,6 +203,7 @@ void BatchNorm::Impl::add_statistics(KernelCall& kernel, const std::int32_t* bat
     kernel.channels((batch ? saved_mean : scratch.mean).data());
     kernel.channels((batch ? saved_inv_std : scratch.inv_std).data());
     kernel.scalar(batch_statistics);
+    return Status();
 }
 
 void BatchNorm::Impl::keep_gradients(const BackwardOptions& o) {

@@ -74,7 +74,12 @@ Status detail::check_state(const BatchNormState& state, const BatchNormState& ow
 
 void BatchNorm::Impl::set_up(const KernelTable& table) {
     status = check_options(features, options);
-    if (status.ok()) status = kernels.build(table, features, options.activation);
+    if (status.ok() && options.device.kind != DeviceKind::cpu) {
+        status = LayerDevice::open(options.device, features, device);
+        if (status.ok()) status = kernels.build(table, features, options.activation, device->backend().target());
+    } else if (status.ok()) {
+        status = kernels.build(table, features, options.activation);
+    }
     if (!status.ok()) return;
     slope = static_cast<float>(options.slope);
     ddof = options.running_variance == RunningVariance::unbiased ? 1 : 0;
@@ -137,11 +142,27 @@ int BatchNorm::features() const { return Impl::of(impl_).features; }
 const BatchNormOptions& BatchNorm::options() const { return Impl::of(impl_).options; }
 bool BatchNorm::is_training() const { return Impl::of(impl_).training; }
 bool BatchNorm::statistics_frozen() const { return Impl::of(impl_).frozen; }
-const std::vector<float>& BatchNorm::grad_gamma() const { return Impl::of(impl_).grad_gamma; }
-const std::vector<float>& BatchNorm::grad_beta() const { return Impl::of(impl_).grad_beta; }
-const std::vector<double>& BatchNorm::saved_mean() const { return Impl::of(impl_).saved_mean; }
-const std::vector<double>& BatchNorm::saved_inv_std() const { return Impl::of(impl_).saved_inv_std; }
-const BatchNormState& BatchNorm::state() const { return Impl::of(impl_).state; }
+// A copy that cannot be had leaves what the host last knew; the next call says why.
+const std::vector<float>& BatchNorm::grad_gamma() const {
+    if (impl_ && impl_->device) (void)impl_->fetch_gradients();
+    return Impl::of(impl_).grad_gamma;
+}
+const std::vector<float>& BatchNorm::grad_beta() const {
+    if (impl_ && impl_->device) (void)impl_->fetch_gradients();
+    return Impl::of(impl_).grad_beta;
+}
+const std::vector<double>& BatchNorm::saved_mean() const {
+    if (impl_ && impl_->device) (void)impl_->fetch_saved();
+    return Impl::of(impl_).saved_mean;
+}
+const std::vector<double>& BatchNorm::saved_inv_std() const {
+    if (impl_ && impl_->device) (void)impl_->fetch_saved();
+    return Impl::of(impl_).saved_inv_std;
+}
+const BatchNormState& BatchNorm::state() const {
+    if (impl_ && impl_->device) (void)impl_->fetch_state();
+    return Impl::of(impl_).state;
+}
 std::string BatchNorm::last_kernel() { return last_kernel_of_this_thread(); }
 
 void BatchNorm::train(bool mode) {
@@ -161,6 +182,13 @@ Status BatchNorm::freeze_statistics(bool frozen) {
 
 void BatchNorm::zero_grad() {
     if (!impl_) return;
+    if (impl_->device) {
+        for (const Array array : {Array::grad_gamma, Array::grad_beta}) {
+            (void)impl_->device->backend().clear(impl_->device->at(array), impl_->device->bytes(array),
+                                                 impl_->device->stream);
+        }
+        return;
+    }
     std::fill(impl_->grad_gamma.begin(), impl_->grad_gamma.end(), 0.0f);
     std::fill(impl_->grad_beta.begin(), impl_->grad_beta.end(), 0.0f);
 }
@@ -168,7 +196,7 @@ void BatchNorm::zero_grad() {
 std::size_t BatchNorm::saved_bytes() const {
     const Impl& impl = Impl::of(impl_);
     std::size_t bytes = sizeof(double) * (impl.saved_mean.size() + impl.saved_inv_std.size());
-    if (impl.mask.valid) bytes += static_cast<std::size_t>(mask_layout(impl.mask.shape).size / 8);
+    if (impl.mask.valid) bytes += static_cast<std::size_t>(mask_layout(impl.mask.shape).size / (impl.device ? 1 : 8));
     return bytes;
 }
 
@@ -176,27 +204,62 @@ void BatchNorm::set_diagnostics(Diagnostics diagnostics) {
     if (impl_) impl_->diagnostics = std::move(diagnostics);
 }
 
-float* BatchNorm::gamma() { return impl_ && impl_->options.affine ? impl_->state.gamma.data() : nullptr; }
-float* BatchNorm::beta() { return impl_ && impl_->options.affine ? impl_->state.beta.data() : nullptr; }
+namespace {
+
+// A device's pointer, where it has such and the layer such parameters.
+float* pointer(const std::unique_ptr<LayerDevice>& device, bool affine, Array array) {
+    return affine && device->backend().has_addresses() ? device->f32(array) : nullptr;
+}
+
+}  // namespace
+
+float* BatchNorm::gamma() {
+    if (impl_ && impl_->device) return pointer(impl_->device, impl_->options.affine, Array::gamma);
+    return impl_ && impl_->options.affine ? impl_->state.gamma.data() : nullptr;
+}
+float* BatchNorm::beta() {
+    if (impl_ && impl_->device) return pointer(impl_->device, impl_->options.affine, Array::beta);
+    return impl_ && impl_->options.affine ? impl_->state.beta.data() : nullptr;
+}
+float* BatchNorm::device_grad_gamma() {
+    return impl_ && impl_->device ? pointer(impl_->device, impl_->options.affine, Array::grad_gamma) : nullptr;
+}
+float* BatchNorm::device_grad_beta() {
+    return impl_ && impl_->device ? pointer(impl_->device, impl_->options.affine, Array::grad_beta) : nullptr;
+}
+
+void BatchNorm::set_stream(void* stream) {
+    if (impl_ && impl_->device) impl_->device->stream = stream;
+}
+
+Status BatchNorm::prepare(const ConstTensor& x, Residual residual) {
+    if (!status().ok()) return status();
+    return impl_->prepare(x, residual);
+}
 
 Status BatchNorm::set_state(const BatchNormState& state) {
     if (!status().ok()) return status();
     if (Status s = check_state(state, impl_->state); !s.ok()) return s;
     impl_->state = state;  // of the same sizes: the vectors keep their memory
     impl_->state_is_known = true;
-    return Status();
+    return impl_->device ? impl_->send_state() : Status();
 }
 
 void BatchNorm::reset_running_stats() {
     if (!status().ok()) return;
+    if (impl_->device) (void)impl_->fetch_state();  // gamma and beta are sent back with the rest
     std::fill(impl_->state.running_mean.begin(), impl_->state.running_mean.end(), 0.0f);
     std::fill(impl_->state.running_var.begin(), impl_->state.running_var.end(), 1.0f);
     impl_->state.num_batches_tracked = 0;
     impl_->state_is_known = false;
+    if (impl_->device) (void)impl_->send_state();
 }
 
 Status BatchNorm::save(const std::string& path, const std::string& prefix) const {
     if (!status().ok()) return status();
+    if (impl_->device) {
+        if (Status s = impl_->fetch_state(); !s.ok()) return s;
+    }
     return write_state_file(path, prefix, impl_->state);
 }
 
@@ -209,7 +272,7 @@ Status BatchNorm::load(const std::string& path, const std::string& prefix) {
     }
     impl_->state = loaded;
     impl_->state_is_known = true;
-    return Status();
+    return impl_->device ? impl_->send_state() : Status();
 }
 
 EvalGuard::EvalGuard(const std::vector<BatchNorm*>& layers) {

@@ -26,10 +26,14 @@ int free_extents(const fusebn_kernel& row) {
     return static_cast<int>(std::count(std::begin(row.extents), std::end(row.extents), FUSEBN_ANY));
 }
 
+// Whether a variant is for the same kind of machine: a CPU, CUDA, OpenCL.
+bool same_kind(InstructionSet a, InstructionSet b) { return is_device(a) == is_device(b) && is_cuda(a) == is_cuda(b); }
+
 const fusebn_variant* best_variant(const fusebn_kernel& row, InstructionSet usable) {
     const fusebn_variant* best = nullptr;
     for (int i = 0; i < row.variant_count; ++i) {
         const fusebn_variant& variant = row.variants[i];
+        if (!same_kind(static_cast<InstructionSet>(variant.isa), usable)) continue;
         if (variant.isa > static_cast<std::int32_t>(usable)) continue;
         if (best == nullptr || variant.isa > best->isa) best = &variant;
     }
@@ -39,18 +43,27 @@ const fusebn_variant* best_variant(const fusebn_kernel& row, InstructionSet usab
 // Whether an output's address and the outer strides that it steps by are multiples of what the variant's stores ask.
 bool is_aligned(const Operand& output, const Call& call, std::int64_t alignment) {
     const std::int64_t element = element_bytes(call.dtype);
-    if (reinterpret_cast<std::uintptr_t>(output.data) % static_cast<std::uintptr_t>(alignment) != 0) return false;
+    if (call.has_addresses &&
+        reinterpret_cast<std::uintptr_t>(output.data) % static_cast<std::uintptr_t>(alignment) != 0)
+        return false;
     if (call.shape.outer > 1 && output.outer_stride * element % alignment != 0) return false;
     const bool steps_channels = call.shape.view == View::planar && call.shape.channels > 1;
     return !steps_channels || output.channel_stride * element % alignment == 0;
 }
 
-// The name of an output that the variant's stores cannot take, or null.
-const char* unaligned_output(const Call& call, const fusebn_variant& variant) {
+// The name of a tensor that the variant's accesses cannot take, or null: of outputs, and of a device's inputs too.
+const char* unaligned_tensor(const Call& call, const fusebn_variant& variant) {
     if (variant.y_alignment <= 1) return nullptr;
+    const auto wrong = [&](Role role) {
+        const Operand& tensor = call[role];
+        return tensor.name != nullptr && !is_aligned(tensor, call, variant.y_alignment) ? tensor.name : nullptr;
+    };
     for (const Role role : output_roles) {
-        const Operand& output = call[role];
-        if (output.name != nullptr && !is_aligned(output, call, variant.y_alignment)) return output.name;
+        if (const char* name = wrong(role)) return name;
+    }
+    if (!is_device(static_cast<InstructionSet>(variant.isa))) return nullptr;
+    for (const Role role : input_roles) {
+        if (const char* name = wrong(role)) return name;
     }
     return nullptr;
 }
@@ -99,7 +112,9 @@ std::string spec_shape(const Extents& extents) {
 
 }  // namespace
 
-Status KernelIndex::build(const fusebn_kernel_table& table, int features, Activation activation) {
+Status KernelIndex::build(const fusebn_kernel_table& table, int features, Activation activation,
+                          std::optional<InstructionSet> device) {
+    device_ = device;
     if (table.abi_version != FUSEBN_ABI_VERSION) {
         return Status(ErrorCode::bad_library,
                       sentence("kernels: the table's ABI version is ", table.abi_version, ", this runtime's is ",
@@ -149,7 +164,7 @@ KernelIndex::Reach KernelIndex::reach(Op op, Residual residual, const Call& call
 }
 
 Choice KernelIndex::find_in_view(Op op, Residual residual, const Call& call) const noexcept {
-    const std::optional<InstructionSet> usable = usable_instruction_set();
+    const std::optional<InstructionSet> usable = device_ ? device_ : usable_instruction_set();
     const Reach far = reach(op, residual, call);
     if (!usable || far == Reach::too_far) return Choice();
     for (const fusebn_kernel* row : rows(op, call.shape.view, residual)) {
@@ -157,7 +172,7 @@ Choice KernelIndex::find_in_view(Op op, Residual residual, const Call& call) con
         const fusebn_variant* variant = best_variant(*row, *usable);
         if (variant == nullptr) continue;
         if (variant->entry_unaligned != nullptr) {
-            if (const char* name = unaligned_output(call, *variant)) {
+            if (const char* name = unaligned_tensor(call, *variant)) {
                 return Choice{row, variant, variant->entry_unaligned, name};
             }
         }
@@ -200,6 +215,13 @@ Status KernelIndex::refusal(Op op, Residual residual, const Call& call, const Co
             if (i > 0) variants += ", ";
             variants += name_of(static_cast<InstructionSet>(fitting->variants[i].isa));
         }
+        if (device_) {
+            return Status(ErrorCode::no_kernel,
+                          sentence("kernels: ", fitting->name, " of ", table_->library, " is built for ", variants,
+                                   ", but the layer is on a device of target ", name_of(*device_),
+                                   "; add it, or a lower one of its kind (cuda-sm_80 runs on all newer ones), to "
+                                   "targets in the library's spec"));
+        }
         const std::optional<InstructionSet> usable = usable_instruction_set();
         return Status(ErrorCode::unsupported_cpu,
                       sentence("kernels: ", fitting->name, " of ", table_->library, " is built for ", variants,
@@ -227,7 +249,11 @@ std::string describe(const Choice& choice) {
     const fusebn_variant& variant = *choice.variant;
     std::string text = sentence(choice.kernel->name, " ", name_of(static_cast<InstructionSet>(variant.isa)), " [",
                                 variant.schedule, "]");
-    if (choice.unaligned != nullptr) text += sentence(" without streaming: ", choice.unaligned, " is not aligned");
+    if (choice.unaligned != nullptr) {
+        const bool on_device = is_device(static_cast<InstructionSet>(variant.isa));
+        text +=
+            sentence(on_device ? " element by element: " : " without streaming: ", choice.unaligned, " is not aligned");
+    }
     return text;
 }
 

@@ -1,6 +1,7 @@
 // From a checked call to the kernel that runs it.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,9 @@ class KernelIndex {
 public:
     // bad_library: a table of another version, or a row that is not as kernel_abi.h says. The table must stay alive.
     // No rows but those of `activation`.
-    Status build(const fusebn_kernel_table& table, int features, Activation activation);
+    // `device`: the target of a device whose variants are wanted; nothing: the CPU's.
+    Status build(const fusebn_kernel_table& table, int features, Activation activation,
+                 std::optional<InstructionSet> device = std::nullopt);
 
     // The row with the fewest free extents that fits the call and has a variant for this CPU.
     // A planar call with s = 1 in which every tensor's channels are dense becomes interleaved where a row of that view
@@ -46,6 +49,7 @@ private:
     Rows rows_[std::size(op_names)][std::size(view_names)][std::size(residual_names)];
     const fusebn_kernel_table* table_ = nullptr;
     Activation activation_ = Activation::none;
+    std::optional<InstructionSet> device_;
 };
 
 // "bn_inference_f32_planar_n32_c64_s3136_relu x86-64-avx2 [vector=8 parallel=rows]"

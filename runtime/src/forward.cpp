@@ -41,7 +41,7 @@ Status BatchNorm::Impl::forward(Residual residual, const ConstTensor& x, const C
     const Given given[] = {
         {Role::x, "x", &x}, {Role::out, "y", &out}, {Role::addend, name_of_addend(residual), addend}};
     Call call;
-    if (Status s = check_call(dimensions, features, given, addend != nullptr ? 3 : 2, call); !s.ok()) return s;
+    if (Status s = check(given, addend != nullptr ? 3 : 2, call); !s.ok()) return s;
     const bool batch = by_batch();
     if (batch && call.shape.outer * call.shape.inner == 1) {
         return Status(ErrorCode::one_value_per_channel,
@@ -54,6 +54,7 @@ Status BatchNorm::Impl::forward(Residual residual, const ConstTensor& x, const C
     const Choice choice = kernels.find(op, residual, call);
     if (choice.entry == nullptr) return kernels.refusal(op, residual, call, x);
     const ForwardRun run{residual, other, call, choice};
+    if (device) return forward_on_device(run, batch);
     return batch ? forward_by_batch(run) : forward_by_running(run);
 }
 

@@ -11,6 +11,7 @@
 #include "dispatch.h"
 #include "fusebn/batch_norm.h"
 #include "kernel_call.h"
+#include "layer_device.h"
 #include "mask.h"
 #include "scratch.h"
 
@@ -33,6 +34,8 @@ struct BatchNorm::Impl {
     // What stands in for gamma, beta and the running statistics where the layer has none.
     std::vector<float> ones, zeros;
     detail::Scratch scratch;
+    // Null on the CPU. On a device the vectors above are copies for the host to look at.
+    std::unique_ptr<detail::LayerDevice> device;
 
     // The training call that backward is the gradient of.
     enum class Forward { none, plain, add, sum_first, sum_second };
@@ -58,16 +61,52 @@ struct BatchNorm::Impl {
     // A layer that was moved from answers every call with a status too.
     static const Impl& of(const std::unique_ptr<Impl>& impl);
 
+    struct ForwardRun {
+        Residual residual;
+        Impl* other;
+        const detail::Call& call;
+        const detail::Choice& choice;
+    };
+
     // --- batch_norm.cpp
     void set_up(const KernelTable& table);
     void allocate();
 
     // Whether the layer's mode now stands for the batch's statistics, and not the running ones.
     bool by_batch() const { return !options.track_running_stats || (training && !frozen); }
-    const float* gamma() const { return (options.affine ? state.gamma : ones).data(); }
-    const float* beta() const { return (options.affine ? state.beta : zeros).data(); }
-    const float* running_mean() const { return (options.track_running_stats ? state.running_mean : zeros).data(); }
-    const float* running_var() const { return (options.track_running_stats ? state.running_var : ones).data(); }
+    const float* gamma() const {
+        if (device) return device->f32(detail::Array::gamma);
+        return (options.affine ? state.gamma : ones).data();
+    }
+    const float* beta() const {
+        if (device) return device->f32(detail::Array::beta);
+        return (options.affine ? state.beta : zeros).data();
+    }
+    const float* running_mean() const {
+        if (device) return device->f32(detail::Array::running_mean);
+        return (options.track_running_stats ? state.running_mean : zeros).data();
+    }
+    const float* running_var() const {
+        if (device) return device->f32(detail::Array::running_var);
+        return (options.track_running_stats ? state.running_var : ones).data();
+    }
+
+    // --- on_device.cpp, where there is a device
+    // check_call, and whether the tensors lie on the device.
+    Status check(const detail::Given* given, int count, detail::Call& call);
+    Status forward_on_device(const ForwardRun& run, bool batch);
+    void add_results_on_device(detail::KernelCall& kernel) const;
+    // gamma, beta and the running statistics to the device, and back; statistics and gradients of the last calls back.
+    Status send_state();
+    Status fetch_state();
+    Status fetch_saved();
+    Status fetch_saved_into(detail::Scratch& to);
+    Status fetch_gradients();
+    Status add_statistics_on_device(detail::KernelCall& kernel, const std::int32_t* batch_statistics);
+    void add_gradients_on_device(detail::KernelCall& kernel, const BackwardOptions& backward_options) const;
+    Status keep_gradients_on_device(const BackwardOptions& backward_options);
+    Status prepare(const ConstTensor& x, Residual residual);
+    Status prepare_operation(Op op, Residual residual, const detail::Call& call);
 
     // --- sum.cpp, of forward_sum and backward_sum
     // invalid_argument: `other` is no second branch for this layer.
@@ -76,12 +115,6 @@ struct BatchNorm::Impl {
     // --- forward.cpp
     // `addend` is what `residual` says: none, the tensor that is added, or the input of `other`.
     Status forward(Residual residual, const ConstTensor& x, const ConstTensor* addend, Impl* other, const Tensor& y);
-    struct ForwardRun {
-        Residual residual;
-        Impl* other;
-        const detail::Call& call;
-        const detail::Choice& choice;
-    };
     Status forward_by_running(const ForwardRun& run);
     Status forward_by_batch(const ForwardRun& run);
     double next_momentum() const;
@@ -108,7 +141,7 @@ struct BatchNorm::Impl {
     Status check_forward(const BackwardArguments& arguments, const detail::Call& call) const;
     bool wants_gradients(const BackwardOptions& backward_options) const;
     // mean and inv_std as backward takes them: the saved ones, or the running ones as constants in `scratch`.
-    void add_statistics(detail::KernelCall& kernel, const std::int32_t* batch_statistics);
+    Status add_statistics(detail::KernelCall& kernel, const std::int32_t* batch_statistics);
     void keep_gradients(const BackwardOptions& backward_options);
 
     // --- diagnostics.cpp

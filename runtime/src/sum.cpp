@@ -21,6 +21,9 @@ Status BatchNorm::Impl::check_other(const Impl& other) const {
         return refuse("its activation is ", to_string(other.options.activation),
                       "; expected none, as the sum's activation is the layer's");
     }
+    if (other.options.device.kind != options.device.kind || other.options.device.ordinal != options.device.ordinal) {
+        return refuse("it is on another device; the two must be on the same");
+    }
     if (other.by_batch() != by_batch()) {
         const auto uses = [](const Impl& layer) {
             return layer.by_batch() ? "the batch's statistics" : "running statistics";

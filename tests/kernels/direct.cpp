@@ -88,7 +88,7 @@ Direct train_forward_add(const fusebn_kernel& row, InstructionSet isa, const Cas
     double eps = 1e-5, momentum = 0.1;
     std::int32_t ddof = 1;
     float alpha = slope;
-    const fusebn_context context{backwards, nullptr};
+    const fusebn_context context{backwards, nullptr, nullptr, nullptr, nullptr};
     const fusebn_context* context_pointer = &context;
     void* arguments[] = {&context_pointer,
                          &x->buffer,

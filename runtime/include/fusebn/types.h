@@ -154,9 +154,12 @@ enum class ErrorCode {
     unsupported_cpu,        // no variant of the kernel runs on this CPU
     bad_library,            // the kernel table is of another ABI version, or not as kernel_abi.h says
     out_of_memory,
-    invalid_argument,  // an option or a state value out of its range; a parallel_for that threw
-    io_error,          // a state file that cannot be read or written
-    bad_file,          // a state file whose contents are not a layer's state
+    invalid_argument,   // an option or a state value out of its range; a parallel_for that threw
+    io_error,           // a state file that cannot be read or written
+    bad_file,           // a state file whose contents are not a layer's state
+    no_device,          // no such device, or no driver for its kind
+    not_device_memory,  // a tensor that does not lie on the layer's device
+    launch_failed,      // the device's driver refused something; its own words are in the message
 };
 
 // The outcome of a call: a code, and a sentence that says which argument, what it was, and what was expected.
