@@ -149,7 +149,12 @@ Threads threads_of(const Schedule& schedule, const KernelSpec& spec) {
     for (int unroll = 2; unroll <= 2 * schedule.unroll; ++unroll) {
         if (turns % unroll == 0) best.unroll_run = unroll;
     }
-    if (best.unroll_run == 1) best.unroll_samples = schedule.unroll;
+    const bool staged = schedule.parallel == Schedule::Parallel::channels;
+    const std::int64_t samples = staged ? spec.outer : schedule.task;
+    // No more at once than there are turns: Halide 21 fails on a loop that is all guard.
+    if (best.unroll_run == 1 && samples != any_extent) {
+        best.unroll_samples = static_cast<int>(std::clamp<std::int64_t>(samples / best.y, 1, schedule.unroll));
+    }
     return best;
 }
 
@@ -242,10 +247,24 @@ void apply_interleaved_gpu(BatchNormFuncs& f, const Schedule& schedule) {
     }
     place_channel_results(f);
 
-    f.tensors.split(c, column, c, tile, guard).split(c, c, vector, schedule.vector, guard).vectorize(vector);
-    f.tensors.split(r, run, r, schedule.task, guard).split(r, r, thread, schedule.threads / columns, guard);
-    f.tensors.split(r, r, turn, schedule.unroll, guard).unroll(turn);
-    f.tensors.reorder(vector, turn, r, c, thread, column, run).fuse(c, thread, thread).gpu_threads(thread);
+    // Each split's parts have names of their own: Halide's simplifier wants every name once.
+    const Var in_tile = var("in_tile"), x = var("x"), in_run = var("in_run"), turns = var("turns"), rows = var("rows"),
+              y = var("y");
+    std::vector<VarOrRVar> order;  // innermost first
+    f.tensors.split(c, column, schedule.vector > 1 ? in_tile : x, tile, guard);
+    if (schedule.vector > 1) {
+        f.tensors.split(in_tile, x, vector, schedule.vector, guard).vectorize(vector);
+        order.push_back(vector);
+    }
+    f.tensors.split(r, run, in_run, schedule.task, guard).split(in_run, rows, y, schedule.threads / columns, guard);
+    // No more turns at once than a run has: Halide 21 fails on a loop that is all guard.
+    const int unroll = std::clamp(schedule.task / (schedule.threads / columns), 1, schedule.unroll);
+    if (unroll > 1) {
+        f.tensors.split(rows, turns, turn, unroll, guard).unroll(turn);
+        order.push_back(turn);
+    }
+    for (const Var& loop : {unroll > 1 ? turns : rows, x, y, column, run}) order.push_back(loop);
+    f.tensors.reorder(order).fuse(x, y, thread).gpu_threads(thread);
     f.tensors.fuse(column, run, block).gpu_blocks(block);
     for (Func& v : channel_values(f)) {
         v.compute_at(f.tensors, block).store_in(MemoryType::GPUShared).bound_extent(c, tile).gpu_threads(c);

@@ -38,9 +38,9 @@ int vector_of(std::int64_t row, DataType dtype) {
 
 GpuModel gpu_model(InstructionSet isa) {
     GpuModel gpu;
-    if (isa == InstructionSet::cuda_sm_80) gpu = {163 << 10, 108};
-    if (isa == InstructionSet::cuda_sm_100) gpu = {227 << 10, 148};
-    if (isa == InstructionSet::opencl) gpu = {32 << 10, 16};  // what OpenCL 1.2 asks of every device
+    if (isa == InstructionSet::cuda_sm_80) gpu = {163 << 10, 108, true};
+    if (isa == InstructionSet::cuda_sm_100) gpu = {227 << 10, 148, true};
+    if (isa == InstructionSet::opencl) gpu = {32 << 10, 16, false};  // what OpenCL 1.2 asks of every device
     return gpu;
 }
 
@@ -79,12 +79,15 @@ Schedule default_gpu_schedule(const KernelSpec& spec, const GpuModel& gpu) {
     const std::int64_t elements = spec.op == Op::backward ? 2 * block_elements : block_elements;
     const std::int64_t wanted_blocks = std::int64_t{8} * gpu.multiprocessors;
 
+    const bool reads_mask = spec.op == Op::backward && saves_mask(spec.activation, spec.residual);
+
     Schedule s;
     s.threads = apply_threads;
     s.unroll = 4;
     s.parallel = Schedule::Parallel::rows;
     if (spec.view == View::planar) {
         s.vector = vector_of(spec.inner, spec.dtype);
+        if (!gpu.vector_conditions && (inner % numerics::planar::lanes != 0 || reads_mask)) s.vector = 1;
         const std::int64_t staged = staged_bytes(spec);
         const bool fits = staged > 0 && staged <= gpu.shared_bytes;
         // Short rows go with their neighbours, so that whole sectors are read and written.
@@ -109,7 +112,7 @@ Schedule default_gpu_schedule(const KernelSpec& spec, const GpuModel& gpu) {
         s.task = static_cast<int>(task);
         return s;
     }
-    s.vector = vector_of(spec.channels, spec.dtype);
+    s.vector = !gpu.vector_conditions && reads_mask ? 1 : vector_of(spec.channels, spec.dtype);
     std::int64_t tile = std::min<std::int64_t>(spec.channels == any_extent ? 32 : spec.channels, block_channels);
     if (spec.channels != any_extent) {
         std::int64_t best = 0;
@@ -127,14 +130,15 @@ Schedule default_gpu_schedule(const KernelSpec& spec, const GpuModel& gpu) {
            2 * groups * (channels / tile) < 5 * gpu.multiprocessors) {
         tile /= 2;
     }
+    if (!gpu.vector_conditions && channels % tile != 0) s.vector = 1;
+    if (s.vector == 1) tile = std::min<std::int64_t>(tile, 64);  // a group's 16 chunks side by side
     s.block = static_cast<int>(std::max<std::int64_t>(tile, s.vector));
     const int columns = s.block / s.vector;
     s.threads = columns * std::max(1, apply_threads / columns);
     const std::int64_t tiles = (channels + s.block - 1) / s.block;
     const std::int64_t most = std::max<std::int64_t>(1, tiles * outer / wanted_blocks);
-    const std::int64_t least = s.threads / columns;
-    s.task = static_cast<int>(std::clamp<std::int64_t>(std::min(elements / s.block, most), std::min(least, outer),
-                                                       std::min<std::int64_t>(outer, longest_task)));
+    const std::int64_t least = 2 * (s.threads / columns);
+    s.task = static_cast<int>(std::clamp<std::int64_t>(std::min(elements / s.block, most), least, longest_task));
     return s;
 }
 

@@ -173,6 +173,11 @@ void check_gpu(const Schedule& s, const KernelSpec& spec) {
     if (s.block < 1 || s.block % s.vector != 0 || s.block > 1024 || 16 * s.block > 1024 * s.vector) {
         refuse("block", std::to_string(s.block), "allowed on a GPU: multiples of vector up to 64 of them");
     }
+    if (s.task < 2 * s.threads / (s.block / s.vector)) {
+        refuse("task", std::to_string(s.task),
+               "a thread must have two rows at least: allowed from " +
+                   std::to_string(2 * s.threads / (s.block / s.vector)) + " on");
+    }
     if (s.threads % (s.block / s.vector) != 0) {
         refuse("threads", std::to_string(s.threads), "allowed: multiples of block / vector");
     }

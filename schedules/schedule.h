@@ -95,6 +95,9 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches = {})
 struct GpuModel {
     std::int64_t shared_bytes = 227 << 10;
     int multiprocessors = 132;
+    // Whether a condition may be a vector of them, for a row's last lanes or a mask: Halide 21 fails to say that in
+    // OpenCL.
+    bool vector_conditions = true;
 };
 GpuModel gpu_model(InstructionSet isa);
 Schedule default_gpu_schedule(const KernelSpec& spec, const GpuModel& gpu);

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include "kernels/run.h"
 
@@ -20,15 +21,22 @@ public:
         size_ = static_cast<std::size_t>(c.outer * outer_stride_) + 3 * guard;
         memory_.reset(static_cast<std::uint8_t*>(std::aligned_alloc(64, (size_ * width_ + 63) / 64 * 64)));
         for (std::size_t i = 0; i < size_; ++i) std::memcpy(at(i), &pattern, width_);
+        if (how.device.kind == fusebn::DeviceKind::cpu) return;
+        // A handle has no room before it.
+        device_first_ = how.device.kind == fusebn::DeviceKind::opencl ? first_ : 0;
+        on_device_.emplace();
+        EXPECT_TRUE(on_device_->allocate(how.device, (size_ - device_first_) * width_).ok());
     }
 
     void fill(const Elements& values) {
+        sent_ = false;
         for_each([&](std::size_t i, std::size_t place) {
             const std::uint32_t bits = values.bits(i);
             std::memcpy(at(place), &bits, width_);
         });
     }
     Elements gather() const {
+        fetch();
         Elements values(case_.dtype, case_.elements());
         for_each([&](std::size_t i, std::size_t place) {
             std::uint32_t bits = 0;
@@ -38,6 +46,7 @@ public:
         return values;
     }
     bool rest_untouched() const {
+        fetch();
         std::size_t next = 0;
         bool untouched = true;
         const auto check_to = [&](std::size_t end) {
@@ -58,12 +67,25 @@ public:
             extents = {case_.outer, case_.channels, case_.inner};
             strides = {outer_stride_, channel_stride_, 1};
         }
-        return {at(first_), case_.dtype, layout, extents, strides};
+        if (!on_device_) return {at(first_), case_.dtype, layout, extents, strides};
+        if (!sent_) {
+            EXPECT_TRUE(on_device_->upload(at(device_first_), (size_ - device_first_) * width_).ok());
+        }
+        sent_ = true;
+        auto* const data = static_cast<std::uint8_t*>(on_device_->data()) + (first_ - device_first_) * width_;
+        return {data, case_.dtype, layout, extents, strides};
     }
 
 private:
     static constexpr std::size_t guard = 64;              // elements
     static constexpr std::uint32_t pattern = 0x7fc07fed;  // a NaN in every type, and none that a kernel makes
+
+    void fetch() const {
+        if (on_device_ && sent_) {
+            EXPECT_TRUE(
+                on_device_->download(memory_.get() + device_first_ * width_, (size_ - device_first_) * width_).ok());
+        }
+    }
 
     std::uint8_t* at(std::size_t i) { return memory_.get() + i * width_; }
     const std::uint8_t* at(std::size_t i) const { return memory_.get() + i * width_; }
@@ -86,7 +108,10 @@ private:
     Case case_;
     std::size_t width_, first_ = 0, size_ = 0;
     std::int64_t channel_stride_ = 0, outer_stride_ = 0;
-    std::unique_ptr<std::uint8_t, Free> memory_;
+    std::unique_ptr<std::uint8_t, Free> memory_;  // on a device, a copy of what is there
+    std::optional<fusebn::DeviceMemory> on_device_;
+    std::size_t device_first_ = 0;
+    bool sent_ = false;
 };
 
 }  // namespace kernels

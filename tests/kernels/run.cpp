@@ -14,7 +14,7 @@ namespace {
 class Layer : public BatchNorm1d {
 public:
     Layer(const KernelTable& table, const Case& c, Activation activation, const Parameters& p, const How& how)
-        : BatchNorm1d(static_cast<int>(c.channels), table, options(activation)) {
+        : BatchNorm1d(static_cast<int>(c.channels), table, options(activation, how.device)) {
         EXPECT_TRUE(status().ok()) << status().message();
         BatchNormState s = state();
         s.gamma = p.gamma;
@@ -29,8 +29,9 @@ public:
     }
 
 private:
-    static BatchNormOptions options(Activation activation) {
+    static BatchNormOptions options(Activation activation, Device device) {
         BatchNormOptions o;
+        o.device = device;
         o.activation = activation;
         o.slope = static_cast<double>(slope);
         return o;

@@ -16,7 +16,8 @@ enum class Place { apart, x, dy, addend };
 // How a call is made. All tensors have the same strides; gaps are elements between channels (planar) and between
 // samples or rows beyond the dense ones.
 struct How {
-    fusebn::InstructionSet isa = fusebn::instruction_set();
+    fusebn::InstructionSet isa = fusebn::instruction_set();  // on the CPU
+    fusebn::Device device;
     int threads = 2;
     Place out = Place::apart;         // y, dx
     Place addend_out = Place::apart;  // dresidual, dx2

@@ -55,7 +55,7 @@ struct BatchNormOptions {
     Activation activation = Activation::none;
     double slope = 0.01;  // leaky_relu's, of values below zero; finite, rounded to f32
     RunningVariance running_variance = RunningVariance::unbiased;
-    Device device;  // where tensors, parameters and statistics lie, and kernels run
+    Device device = {};  // where tensors, parameters and statistics lie, and kernels run
 };
 
 // What becomes of a parameter's gradient: not touched, set, or added to.
