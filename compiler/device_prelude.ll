@@ -20,7 +20,7 @@ define void @halide_INTERFACE_finalize_kernels(ptr %context, ptr %state) {
 }
 
 define i32 @halide_INTERFACE_run(ptr %context, ptr %code, ptr %function, i32 %gx, i32 %gy, i32 %gz, i32 %bx, i32 %by,
-                                 i32 %bz, i32 %shared, ptr %types, ptr %arguments, ptr %is_buffer) {
+                                 i32 %bz, i32 %shared, ptr %sizes, ptr %arguments, ptr %is_buffer) {
   %grid = alloca [3 x i32], align 4
   %block = alloca [3 x i32], align 4
   %grid_y = getelementptr i32, ptr %grid, i64 1
@@ -35,7 +35,7 @@ define i32 @halide_INTERFACE_run(ptr %context, ptr %code, ptr %function, i32 %gx
   store i32 %bz, ptr %block_z, align 4
   %launch_field = getelementptr %context, ptr %context, i64 0, i32 2
   %launch = load ptr, ptr %launch_field, align 8
-  %result = call i32 %launch(ptr %context, ptr %code, ptr %function, ptr %grid, ptr %block, i32 %shared, ptr %types,
+  %result = call i32 %launch(ptr %context, ptr %code, ptr %function, ptr %grid, ptr %block, i32 %shared, ptr %sizes,
                              ptr %arguments, ptr %is_buffer)
   ret i32 %result
 }

@@ -29,6 +29,7 @@ struct BatchNormInputs {
     Halide::Func mask;             // backward, where saves_mask(): u8, 0 or 1
     Halide::Expr slope;            // f32
     Halide::Expr sums;             // backward, i32: 0: dgamma and dbeta are not wanted
+    bool stays_within = false;     // see ViewShape
     // Used where the spec's extents are `any_extent`.
     Halide::Expr outer, channels, inner;
 };

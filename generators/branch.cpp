@@ -13,7 +13,7 @@ BatchNormFuncs start(const KernelSpec& spec, const BatchNormInputs& in) {
     BatchNormFuncs f;
     f.spec = spec;
     f.shape = {spec.view, extent(spec.outer, in.outer), extent(spec.channels, in.channels),
-               extent(spec.inner, in.inner)};
+               extent(spec.inner, in.inner), in.stays_within};
     const std::vector<BranchInputs> all = branches(spec, in);
     for (std::size_t i = 0; i < all.size(); ++i) {
         f.affine.emplace_back("affine" + suffix(i));

@@ -115,7 +115,12 @@ ChunkSum planar_chunk_sum(const std::string& name, const ViewShape& t, Part part
     using vars::c, vars::k, vars::l;
     const auto count_of_terms = static_cast<size_t>(terms_count);
     const PlanarChunk p = planar_part(t, k, part);
-    const auto at = [&](const Expr& s, const Expr& n) { return terms({p.first_s + s, c, p.first_n + n}, c, k); };
+    const auto within = [&](const Expr& place, const Expr& extent) {
+        return t.stays_within ? Internal::simplify(min(place, extent - 1)) : place;
+    };
+    const auto at = [&](const Expr& s, const Expr& n) {
+        return terms({p.first_s + s, c, within(p.first_n + n, t.outer)}, c, k);
+    };
     // The largest number of steps, vectors or elements that any chunk has left at this level.
     const auto most = [&](const std::function<int(int)>& of_length, int unknown) {
         int m = p.lengths.empty() ? unknown : 0;
@@ -150,7 +155,7 @@ ChunkSum planar_chunk_sum(const std::string& name, const ViewShape& t, Part part
         const Expr done = p.length / lanes * lanes;
         r.where(l < (same_length ? Expr(elements) : p.length - done));
         rows(r);
-        assign(sum.f(l, c, k), values(sum.f(l, c, k), count_of_terms) + at(done + l, r.y));
+        assign(sum.f(l, c, k), values(sum.f(l, c, k), count_of_terms) + at(within(done + l, p.length), r.y));
         sum.updates.push_back({l, {r.x, r.y}});
     }
     return sum;

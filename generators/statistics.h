@@ -17,6 +17,9 @@ namespace fusebn {
 struct ViewShape {
     View view;
     Halide::Expr outer, channels, inner;
+    // Sums name no place outside the tensor, not even where a condition leaves it out: what Halide is to know that
+    // makes a copy of it. Costs a minimum where rows or chunks are ragged.
+    bool stays_within = false;
 };
 
 // An element's place, in the view's order: {s, c, n} or {c, r}.

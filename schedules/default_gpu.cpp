@@ -56,6 +56,9 @@ std::int64_t staged_bytes(const KernelSpec& spec) {
     if (spec.op == Op::inference || spec.view != View::planar || spec.outer == any_extent || spec.inner == any_extent) {
         return 0;
     }
+    // Chunks of two lengths would be read element by element (ViewShape::stays_within).
+    using numerics::planar::chunk_elements;
+    if (spec.inner > chunk_elements && spec.inner % chunk_elements != 0) return 0;
     const std::int64_t slabs = traffic(spec).read_twice * spec.outer * spec.inner * element_bytes(spec.dtype);
     // A chunk's lanes of up to three sums in f32, of two branches, and its results in f64.
     return slabs + planar_chunks(spec) * (2 * 3 * lanes * 4 + 64) + 1024;

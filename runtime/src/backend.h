@@ -22,7 +22,7 @@ struct Launch {
     const std::int32_t* grid;
     const std::int32_t* block;
     std::int32_t shared_bytes;
-    const fusebn_argument_type* types;
+    const std::uint64_t* sizes;
     void* const* arguments;  // as fusebn_context::launch takes them
     const std::int8_t* is_buffer;
 };

@@ -200,22 +200,22 @@ Status LayerDevice::prepare_helpers() {
     return function(helpers(), "fusebn_constants", 0, found);
 }
 
-Status LayerDevice::run_helper(const char* name, void* const* arguments, const fusebn_argument_type* types,
+Status LayerDevice::run_helper(const char* name, void* const* arguments, const std::uint64_t* sizes,
                                const std::int8_t* is_buffer) {
     void* found = nullptr;
     if (Status s = function(helpers(), name, 0, found); !s.ok()) return s;
     constexpr std::int32_t threads = 128;
     const std::int32_t grid[] = {(features_ + threads - 1) / threads, 1, 1}, block[] = {threads, 1, 1};
-    return backend_->launch(found, name, {grid, block, 0, types, arguments, is_buffer}, stream);
+    return backend_->launch(found, name, {grid, block, 0, sizes, arguments, is_buffer}, stream);
 }
 
 Status LayerDevice::add(Array to, Array from) {
     fusebn_buffer a = buffer_at(at(to)), b = buffer_at(at(from));
     std::int32_t count = features_;
     void* const arguments[] = {&a, &b, &count, nullptr};
-    const fusebn_argument_type types[] = {{3, 64, 1}, {3, 64, 1}, {0, 32, 1}, {0, 0, 0}};
+    const std::uint64_t sizes[] = {8, 8, 4, 0};
     const std::int8_t is_buffer[] = {1, 1, 0, 0};
-    return run_helper("fusebn_add", arguments, types, is_buffer);
+    return run_helper("fusebn_add", arguments, sizes, is_buffer);
 }
 
 Status LayerDevice::make_constants(double eps) {
@@ -223,10 +223,9 @@ Status LayerDevice::make_constants(double eps) {
                   mean = buffer_at(at(Array::running_mean)), var = buffer_at(at(Array::running_var));
     std::int32_t count = features_;
     void* const arguments[] = {&mean_out, &inv_std_out, &mean, &var, &eps, &count, nullptr};
-    const fusebn_argument_type types[] = {{3, 64, 1}, {3, 64, 1}, {3, 64, 1}, {3, 64, 1},
-                                          {2, 64, 1}, {0, 32, 1}, {0, 0, 0}};
+    const std::uint64_t sizes[] = {8, 8, 8, 8, 8, 4, 0};
     const std::int8_t is_buffer[] = {1, 1, 1, 1, 0, 0, 0};
-    return run_helper("fusebn_constants", arguments, types, is_buffer);
+    return run_helper("fusebn_constants", arguments, sizes, is_buffer);
 }
 
 DeviceCall::DeviceCall(LayerDevice& device, bool dry)
@@ -243,13 +242,13 @@ Status DeviceCall::outcome_of_dry_run(int code, const Choice& choice) {
 
 int DeviceCall::launch(const fusebn_context* context, const fusebn_device_code* code, const char* function,
                        const std::int32_t* grid, const std::int32_t* block, std::int32_t shared_bytes,
-                       const fusebn_argument_type* types, void* const* arguments, const std::int8_t* is_buffer) {
+                       const std::uint64_t* sizes, void* const* arguments, const std::int8_t* is_buffer) {
     auto& call = *static_cast<DeviceCall*>(context->device);
     void* found = nullptr;
     call.status_ = call.device_.function(code, function, shared_bytes, found);
     const bool empty = grid[0] == 0 || grid[1] == 0 || grid[2] == 0;
     if (call.status_.ok() && !call.dry_ && !empty) {
-        const Launch launch{grid, block, shared_bytes, types, arguments, is_buffer};
+        const Launch launch{grid, block, shared_bytes, sizes, arguments, is_buffer};
         call.status_ = call.device_.backend().launch(found, function, launch, call.device_.stream);
     }
     return call.status_.ok() ? 0 : failed_on_device;

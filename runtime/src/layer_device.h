@@ -77,7 +77,7 @@ private:
     // A piece of at least so many bytes. What it was before may be in use by work that is queued, so it is kept.
     Status grow(Piece& piece, std::size_t bytes);
     Status function(const fusebn_device_code* code, const char* name, std::int32_t shared_bytes, void*& function);
-    Status run_helper(const char* name, void* const* arguments, const fusebn_argument_type* types,
+    Status run_helper(const char* name, void* const* arguments, const std::uint64_t* sizes,
                       const std::int8_t* is_buffer);
     const fusebn_device_code* helpers() const;
 
@@ -106,7 +106,7 @@ public:
 private:
     static int launch(const fusebn_context* context, const fusebn_device_code* code, const char* function,
                       const std::int32_t* grid, const std::int32_t* block, std::int32_t shared_bytes,
-                      const fusebn_argument_type* types, void* const* arguments, const std::int8_t* is_buffer);
+                      const std::uint64_t* sizes, void* const* arguments, const std::int8_t* is_buffer);
     static int allocate(const fusebn_context* context, fusebn_buffer* buffer);
 
     LayerDevice& device_;

@@ -172,7 +172,7 @@ public:
             void* const argument = l.arguments[i];
             r = l.is_buffer[i] != 0
                     ? loader().set_argument(function, i, sizeof(Handle), &static_cast<fusebn_buffer*>(argument)->device)
-                    : loader().set_argument(function, i, (l.types[i].type_bits + 7) / 8, argument);
+                    : loader().set_argument(function, i, static_cast<std::size_t>(l.sizes[i]), argument);
         }
         // Local memory comes last, whether there is any or not.
         const auto shared = static_cast<std::size_t>(l.shared_bytes > 0 ? l.shared_bytes : 1);

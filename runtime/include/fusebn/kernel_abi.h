@@ -137,12 +137,6 @@ typedef struct fusebn_device_code {
     const fusebn_device_image* images;
 } fusebn_device_code;
 
-typedef struct fusebn_argument_type {
-    uint8_t type_code; /* 0: signed, 1: unsigned, 2: IEEE float */
-    uint8_t type_bits;
-    uint16_t type_lanes; /* 1 */
-} fusebn_argument_type;
-
 /* What a kernel may ask of its surroundings while it runs. */
 typedef struct fusebn_context {
     /* Calls task(context, i, closure) for every i in [min, min + count), in any order, on any threads, and returns when
@@ -154,11 +148,11 @@ typedef struct fusebn_context {
     /* The rest is asked for by variants for a device alone.
      *
      * Launches `function` of `code` with grid[3] blocks of block[3] threads and so many bytes of shared memory, after
-     * what was launched before it. Nothing where a grid's extent is 0. arguments[i] points to the value, of types[i];
-     * where is_buffer[i], to a fusebn_buffer whose device field is the value. types ends with type_bits 0, arguments
-     * with null. Returns 0 or a code, which becomes the kernel's. */
+     * what was launched before it. Nothing where a grid's extent is 0. arguments[i] points to the value, of sizes[i]
+     * bytes; where is_buffer[i], to a fusebn_buffer whose device field is the value. sizes ends with 0, arguments with
+     * null. Returns 0 or a code, which becomes the kernel's. */
     int (*launch)(const struct fusebn_context* context, const fusebn_device_code* code, const char* function,
-                  const int32_t* grid, const int32_t* block, int32_t shared_bytes, const fusebn_argument_type* types,
+                  const int32_t* grid, const int32_t* block, int32_t shared_bytes, const uint64_t* sizes,
                   void* const* arguments, const int8_t* is_buffer);
     /* Device memory for `buffer`, whose dimensions are set, in its device field, until the kernel's entry returns
      * (launches that use it may still be under way then). Returns 0 or a code, which becomes the kernel's. */
