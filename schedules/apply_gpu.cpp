@@ -146,7 +146,7 @@ Threads threads_of(const Schedule& schedule, const KernelSpec& spec) {
     if (4 * best.x * best.y < 3 * schedule.threads) return flat;
     // A divisor: a guard inside the unrolled accesses would make each wait for the one before.
     const int turns = run / best.x;
-    for (int unroll = 2; unroll <= 2 * schedule.unroll; ++unroll) {
+    for (int unroll = std::min(3, schedule.unroll); unroll <= 2 * schedule.unroll; ++unroll) {
         if (turns % unroll == 0) best.unroll_run = unroll;
     }
     const bool staged = schedule.parallel == Schedule::Parallel::channels;

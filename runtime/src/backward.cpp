@@ -4,7 +4,6 @@
 //   dx = gamma * inv_std * g                                     by constant ones
 #include <cmath>
 #include <cstddef>
-#include <optional>
 
 #include "layer.h"
 #include "text.h"
@@ -84,7 +83,8 @@ Status BatchNorm::Impl::backward(const BackwardArguments& arguments) {
     if (dx) given[count++] = {Role::out, "dx", &(outputs[0] = *dx)};
     if (daddend) given[count++] = {Role::addend_out, name_of_second_output(residual), &(outputs[1] = *daddend)};
     Call call;
-    if (Status s = check(given, count, call); !s.ok()) return s;
+    call.opaque = opaque;
+    if (Status s = check_call(dimensions, features, given, count, call); !s.ok()) return s;
     if (Status s = check_forward(arguments, call); !s.ok()) return s;
     const bool wanted =
         wants_gradients(backward_options) || (other != nullptr && other->wants_gradients(backward_options));
@@ -92,46 +92,49 @@ Status BatchNorm::Impl::backward(const BackwardArguments& arguments) {
 
     const Choice choice = kernels.find(Op::backward, residual, call);
     if (choice.entry == nullptr) return kernels.refusal(Op::backward, residual, call, x);
-    if (has_mask && !device && !mask.change_view(call.shape.view)) return outcome(FUSEBN_KERNEL_OUT_OF_MEMORY, choice);
+    const BackwardRun run{arguments, call, choice, wanted};
+    if (device != nullptr) return backward_on_device(run);
+    if (has_mask && !mask.change_view(call.shape.view)) return outcome(FUSEBN_KERNEL_OUT_OF_MEMORY, choice);
 
-    const std::int32_t* const batch_statistics = by_batch() ? &yes : &no;
-    std::optional<DeviceCall> on_device;
-    if (device) on_device.emplace(*device);
-    KernelCall kernel(call, features, on_device ? &*on_device : nullptr);
-    kernel.tensor(Role::x);
-    kernel.tensor(Role::dy);
-    if (Status s = add_statistics(kernel, batch_statistics); !s.ok()) return s;
-    kernel.scalar(by_batch() || wanted ? &yes : &no);
-    kernel.scalar(&slope);
-    if (has_mask) {
-        kernel.mask(device ? reinterpret_cast<std::uint8_t*>(device->mask()) : mask.buffer.data());
-    } else if (residual == Residual::add) {
-        // Without an activation the gradient does not depend on the residual: x stands in for it.
-        kernel.tensor(has_residual ? Role::addend : Role::x);
-    }
+    KernelCall kernel(call, features);
+    const BackwardSide side{statistics_of_backward(), scratch.running_mean.data(), scratch.running_var.data()};
+    BackwardSide other_side;
     if (other != nullptr) {
-        kernel.tensor(Role::addend);
-        if (Status s = other->add_statistics(kernel, batch_statistics); !s.ok()) return s;
+        other_side = {other->statistics_of_backward(), other->scratch.running_mean.data(),
+                      other->scratch.running_var.data()};
     }
-    kernel.tensor(Role::out);
-    if (residual != Residual::none) kernel.tensor(Role::addend_out);
-    for (Impl* layer : {this, other}) {
-        if (layer == nullptr) continue;
-        if (device) {
-            layer->add_gradients_on_device(kernel, backward_options);
-            continue;
-        }
-        kernel.channels(layer->scratch.running_mean.data());
-        kernel.channels(layer->scratch.running_var.data());
-    }
+    add_backward(kernel, run, mask.buffer.data(), side, other != nullptr ? &other_side : nullptr);
     if (Status s = kernel.run(choice); !s.ok()) return s;
-    if (device) {
-        Status s = keep_gradients_on_device(backward_options);
-        return s.ok() && other != nullptr ? other->keep_gradients_on_device(backward_options) : s;
-    }
     keep_gradients(backward_options);
     if (other != nullptr) other->keep_gradients(backward_options);
     return Status();
+}
+
+void BatchNorm::Impl::add_backward(KernelCall& kernel, const BackwardRun& run, std::uint8_t* bits,
+                                   const BackwardSide& side, const BackwardSide* other_side) const {
+    const Residual residual = run.arguments.residual;
+    kernel.tensor(Role::x);
+    kernel.tensor(Role::dy);
+    add_statistics(kernel, side.statistics);
+    kernel.scalar(by_batch() || run.wanted ? &yes : &no);
+    kernel.scalar(&slope);
+    if (saves_mask(options.activation, residual)) {
+        kernel.mask(bits);
+    } else if (residual == Residual::add) {
+        // Without an activation the gradient does not depend on the residual: x stands in for it.
+        kernel.tensor(reads_residual(residual, options.activation) ? Role::addend : Role::x);
+    }
+    if (other_side != nullptr) {
+        kernel.tensor(Role::addend);
+        run.arguments.other->add_statistics(kernel, other_side->statistics);
+    }
+    kernel.tensor(Role::out);
+    if (residual != Residual::none) kernel.tensor(Role::addend_out);
+    for (const BackwardSide* made : {&side, other_side}) {
+        if (made == nullptr) continue;
+        kernel.channels(made->dgamma);
+        kernel.channels(made->dbeta);
+    }
 }
 
 // no_forward: no forward call that this would be the gradient of.
@@ -189,21 +192,21 @@ bool BatchNorm::Impl::wants_gradients(const BackwardOptions& o) const {
     return options.affine && (o.gamma != Gradient::skip || o.beta != Gradient::skip);
 }
 
-Status BatchNorm::Impl::add_statistics(KernelCall& kernel, const std::int32_t* batch_statistics) {
-    if (device) return add_statistics_on_device(kernel, batch_statistics);
-    const bool batch = *batch_statistics == yes;
-    if (!batch) {
-        for (std::size_t c = 0; c < scratch.mean.size(); ++c) {
-            scratch.mean[c] = state.running_mean[c];
-            scratch.inv_std[c] = 1.0 / std::sqrt(static_cast<double>(state.running_var[c]) + options.eps);
-        }
+void BatchNorm::Impl::add_statistics(KernelCall& kernel, const Statistics& statistics) const {
+    kernel.channels(parameters.gamma);
+    kernel.channels(parameters.beta);
+    kernel.channels(statistics.mean);
+    kernel.channels(statistics.inv_std);
+    kernel.scalar(by_batch() ? &yes : &no);
+}
+
+Statistics BatchNorm::Impl::statistics_of_backward() {
+    if (by_batch()) return {saved_mean.data(), saved_inv_std.data()};
+    for (std::size_t c = 0; c < scratch.mean.size(); ++c) {
+        scratch.mean[c] = state.running_mean[c];
+        scratch.inv_std[c] = 1.0 / std::sqrt(static_cast<double>(state.running_var[c]) + options.eps);
     }
-    kernel.channels(gamma());
-    kernel.channels(beta());
-    kernel.channels((batch ? saved_mean : scratch.mean).data());
-    kernel.channels((batch ? saved_inv_std : scratch.inv_std).data());
-    kernel.scalar(batch_statistics);
-    return Status();
+    return {scratch.mean.data(), scratch.inv_std.data()};
 }
 
 void BatchNorm::Impl::keep_gradients(const BackwardOptions& o) {

@@ -74,17 +74,14 @@ Status detail::check_state(const BatchNormState& state, const BatchNormState& ow
 
 void BatchNorm::Impl::set_up(const KernelTable& table) {
     status = check_options(features, options);
-    if (status.ok() && options.device.kind != DeviceKind::cpu) {
-        status = LayerDevice::open(options.device, features, device);
-        if (status.ok()) status = kernels.build(table, features, options.activation, device->backend().target());
-    } else if (status.ok()) {
-        status = kernels.build(table, features, options.activation);
-    }
+    if (status.ok()) status = kernels.build(table, features, options.activation);
+    if (status.ok() && options.device.kind != DeviceKind::cpu) status = open_device();
     if (!status.ok()) return;
     slope = static_cast<float>(options.slope);
     ddof = options.running_variance == RunningVariance::unbiased ? 1 : 0;
     try {
         allocate();
+        if (device != nullptr) status = write_state(state);
     } catch (const std::bad_alloc&) {
         state = BatchNormState();
         grad_gamma = grad_beta = {};
@@ -109,6 +106,17 @@ void BatchNorm::Impl::allocate() {
         ones.assign(size, 1.0f);
         zeros.assign(size, 0.0f);
     }
+    if (device != nullptr) {
+        parameters = device->parameters();
+        return;
+    }
+    const auto place = [](bool own, const std::vector<float>& values, const std::vector<float>& stand_in) {
+        return (own ? values : stand_in).data();
+    };
+    // The vectors keep their memory: what is assigned to them later is of their size.
+    parameters = {place(options.affine, state.gamma, ones), place(options.affine, state.beta, zeros),
+                  place(options.track_running_stats, state.running_mean, zeros),
+                  place(options.track_running_stats, state.running_var, ones)};
     scratch.resize(size);
     // So that the first training call does not allocate either.
     saved_mean.reserve(size);
@@ -142,25 +150,24 @@ int BatchNorm::features() const { return Impl::of(impl_).features; }
 const BatchNormOptions& BatchNorm::options() const { return Impl::of(impl_).options; }
 bool BatchNorm::is_training() const { return Impl::of(impl_).training; }
 bool BatchNorm::statistics_frozen() const { return Impl::of(impl_).frozen; }
-// A copy that cannot be had leaves what the host last knew; the next call says why.
 const std::vector<float>& BatchNorm::grad_gamma() const {
-    if (impl_ && impl_->device) (void)impl_->fetch_gradients();
+    if (impl_ && impl_->device) impl_->fetch(DeviceLayer::grad_gamma, impl_->grad_gamma);
     return Impl::of(impl_).grad_gamma;
 }
 const std::vector<float>& BatchNorm::grad_beta() const {
-    if (impl_ && impl_->device) (void)impl_->fetch_gradients();
+    if (impl_ && impl_->device) impl_->fetch(DeviceLayer::grad_beta, impl_->grad_beta);
     return Impl::of(impl_).grad_beta;
 }
 const std::vector<double>& BatchNorm::saved_mean() const {
-    if (impl_ && impl_->device) (void)impl_->fetch_saved();
+    if (impl_ && impl_->device) impl_->fetch(DeviceLayer::saved_mean, impl_->saved_mean);
     return Impl::of(impl_).saved_mean;
 }
 const std::vector<double>& BatchNorm::saved_inv_std() const {
-    if (impl_ && impl_->device) (void)impl_->fetch_saved();
+    if (impl_ && impl_->device) impl_->fetch(DeviceLayer::saved_inv_std, impl_->saved_inv_std);
     return Impl::of(impl_).saved_inv_std;
 }
 const BatchNormState& BatchNorm::state() const {
-    if (impl_ && impl_->device) (void)impl_->fetch_state();
+    if (impl_ && impl_->device) impl_->fetch_state();
     return Impl::of(impl_).state;
 }
 std::string BatchNorm::last_kernel() { return last_kernel_of_this_thread(); }
@@ -182,21 +189,20 @@ Status BatchNorm::freeze_statistics(bool frozen) {
 
 void BatchNorm::zero_grad() {
     if (!impl_) return;
-    if (impl_->device) {
-        for (const Array array : {Array::grad_gamma, Array::grad_beta}) {
-            (void)impl_->device->backend().clear(impl_->device->at(array), impl_->device->bytes(array),
-                                                 impl_->device->stream);
-        }
-        return;
-    }
     std::fill(impl_->grad_gamma.begin(), impl_->grad_gamma.end(), 0.0f);
     std::fill(impl_->grad_beta.begin(), impl_->grad_beta.end(), 0.0f);
+    if (impl_->device) impl_->zero_grad_on_device();
 }
 
 std::size_t BatchNorm::saved_bytes() const {
     const Impl& impl = Impl::of(impl_);
+    const auto mask_size = [&] { return static_cast<std::size_t>(mask_layout(impl.mask.shape).size); };
+    if (impl.device) {
+        const std::size_t statistics = impl.device->has_saved ? 2 * sizeof(double) * impl.state_size() : 0;
+        return statistics + (impl.mask.valid ? mask_size() : 0);
+    }
     std::size_t bytes = sizeof(double) * (impl.saved_mean.size() + impl.saved_inv_std.size());
-    if (impl.mask.valid) bytes += static_cast<std::size_t>(mask_layout(impl.mask.shape).size / (impl.device ? 1 : 8));
+    if (impl.mask.valid) bytes += mask_size() / 8;
     return bytes;
 }
 
@@ -204,61 +210,57 @@ void BatchNorm::set_diagnostics(Diagnostics diagnostics) {
     if (impl_) impl_->diagnostics = std::move(diagnostics);
 }
 
-namespace {
-
-// A device's pointer, where it has such and the layer such parameters.
-float* pointer(const std::unique_ptr<LayerDevice>& device, bool affine, Array array) {
-    return affine && device->backend().has_addresses() ? device->f32(array) : nullptr;
-}
-
-}  // namespace
-
 float* BatchNorm::gamma() {
-    if (impl_ && impl_->device) return pointer(impl_->device, impl_->options.affine, Array::gamma);
-    return impl_ && impl_->options.affine ? impl_->state.gamma.data() : nullptr;
+    if (!impl_ || !impl_->options.affine) return nullptr;
+    return impl_->device ? impl_->device->f32(DeviceLayer::gamma) : impl_->state.gamma.data();
 }
 float* BatchNorm::beta() {
-    if (impl_ && impl_->device) return pointer(impl_->device, impl_->options.affine, Array::beta);
-    return impl_ && impl_->options.affine ? impl_->state.beta.data() : nullptr;
+    if (!impl_ || !impl_->options.affine) return nullptr;
+    return impl_->device ? impl_->device->f32(DeviceLayer::beta) : impl_->state.beta.data();
 }
 float* BatchNorm::device_grad_gamma() {
-    return impl_ && impl_->device ? pointer(impl_->device, impl_->options.affine, Array::grad_gamma) : nullptr;
+    return impl_ && impl_->options.affine && impl_->device ? impl_->device->f32(DeviceLayer::grad_gamma) : nullptr;
 }
 float* BatchNorm::device_grad_beta() {
-    return impl_ && impl_->device ? pointer(impl_->device, impl_->options.affine, Array::grad_beta) : nullptr;
+    return impl_ && impl_->options.affine && impl_->device ? impl_->device->f32(DeviceLayer::grad_beta) : nullptr;
 }
 
-void BatchNorm::set_stream(void* stream) {
-    if (impl_ && impl_->device) impl_->device->stream = stream;
-}
-
-Status BatchNorm::prepare(const ConstTensor& x, Residual residual) {
+Status BatchNorm::set_stream(void* stream) {
     if (!status().ok()) return status();
-    return impl_->prepare(x, residual);
+    if (impl_->device) return impl_->set_stream(stream);
+    if (stream == nullptr) return Status();
+    return Status(ErrorCode::invalid_argument, "stream: the layer is on the CPU, which has none; expected null");
+}
+
+Status BatchNorm::prepare(const ConstTensor& x, const std::vector<Op>& ops, Residual residual) {
+    if (!status().ok()) return status();
+    return impl_->prepare(x, ops, residual);
 }
 
 Status BatchNorm::set_state(const BatchNormState& state) {
     if (!status().ok()) return status();
     if (Status s = check_state(state, impl_->state); !s.ok()) return s;
+    if (impl_->device) {
+        if (Status s = impl_->write_state(state); !s.ok()) return s;
+    }
     impl_->state = state;  // of the same sizes: the vectors keep their memory
     impl_->state_is_known = true;
-    return impl_->device ? impl_->send_state() : Status();
+    return Status();
 }
 
 void BatchNorm::reset_running_stats() {
     if (!status().ok()) return;
-    if (impl_->device) (void)impl_->fetch_state();  // gamma and beta are sent back with the rest
     std::fill(impl_->state.running_mean.begin(), impl_->state.running_mean.end(), 0.0f);
     std::fill(impl_->state.running_var.begin(), impl_->state.running_var.end(), 1.0f);
     impl_->state.num_batches_tracked = 0;
     impl_->state_is_known = false;
-    if (impl_->device) (void)impl_->send_state();
+    if (impl_->device) impl_->reset_on_device();
 }
 
 Status BatchNorm::save(const std::string& path, const std::string& prefix) const {
     if (!status().ok()) return status();
     if (impl_->device) {
-        if (Status s = impl_->fetch_state(); !s.ok()) return s;
+        if (Status s = impl_->read_state(impl_->state); !s.ok()) return s;
     }
     return write_state_file(path, prefix, impl_->state);
 }
@@ -270,9 +272,12 @@ Status BatchNorm::load(const std::string& path, const std::string& prefix) {
     if (Status s = check_state(loaded, impl_->state); !s.ok()) {
         return Status(ErrorCode::bad_file, sentence(path, ": ", s.message()));
     }
+    if (impl_->device) {
+        if (Status s = impl_->write_state(loaded); !s.ok()) return s;
+    }
     impl_->state = loaded;
     impl_->state_is_known = true;
-    return impl_->device ? impl_->send_state() : Status();
+    return Status();
 }
 
 EvalGuard::EvalGuard(const std::vector<BatchNorm*>& layers) {

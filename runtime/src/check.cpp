@@ -224,7 +224,7 @@ Status resolve(const char* name, const ConstTensor& t, const Shape& shape, Opera
 
 }  // namespace
 
-Status check_call(int dimensions, int features, const Given* given, int count, Call& call, bool has_addresses) {
+Status check_call(int dimensions, int features, const Given* given, int count, Call& call) {
     for (const Given* g = given; g != given + count; ++g) {
         if (g->tensor->data == nullptr) {
             return refuse(ErrorCode::null_pointer, g->name, ": its data is null; expected the tensor's address");
@@ -237,14 +237,13 @@ Status check_call(int dimensions, int features, const Given* given, int count, C
         if (Status s = check_same(x, *g); !s.ok()) return s;
     }
     call.dtype = x.dtype;
-    call.has_addresses = has_addresses;
     if (Status s = collapse(x, call.shape); !s.ok()) return s;
     for (const Given* g = given; g != given + count; ++g) {
         Operand& operand = call[g->role];
         operand.name = g->name;
         if (Status s = resolve(g->name, *g->tensor, call.shape, operand); !s.ok()) return s;
     }
-    return has_addresses ? check_overlap(call) : Status();
+    return check_overlap(call);
 }
 
 std::string extents_text(const Shape& shape) {

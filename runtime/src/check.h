@@ -37,7 +37,7 @@ inline constexpr Role output_roles[] = {Role::out, Role::addend_out};
 
 struct Call {
     DataType dtype = DataType::f32;
-    bool has_addresses = true;
+    bool opaque = false;  // the tensors' data are handles of a device, no addresses
     Shape shape;
     Operand operands[role_count];
 
@@ -55,8 +55,7 @@ struct Given {
 // Fills `call`, or says what is wrong: null_pointer, wrong_layout, shape_mismatch, empty_tensor, too_large,
 // unsupported_strides, misaligned, overlap; no_kernel for an unknown dtype. The first of the given is x, and all others
 // must be as it is. `dimensions`: 1, 2 or 3, of the layer.
-// `has_addresses`: whether data is an address, or a handle, of which only equality is known.
-Status check_call(int dimensions, int features, const Given* given, int count, Call& call, bool has_addresses = true);
+Status check_call(int dimensions, int features, const Given* given, int count, Call& call);
 
 // overlap, where an output shares memory with an input in a way that a kernel cannot take, or with the other output at
 // all. All of one shape, checked.

@@ -61,6 +61,7 @@ int current_ceiling() noexcept {
 InstructionSet choose_instruction_set(const char* wanted, InstructionSet best, std::string& complaint) {
     if (wanted == nullptr || *wanted == '\0') return best;
     for (const auto& row : instruction_set_names) {
+        if (is_device(row.value)) continue;
         // "avx2" is short for "x86-64-avx2".
         constexpr std::string_view prefix = "x86-64-";
         const bool has_short_name = row.name.size() > prefix.size();

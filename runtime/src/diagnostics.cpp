@@ -44,18 +44,18 @@ void BatchNorm::Impl::diagnose_evaluation(const BatchNorm& layer) {
 // Finds the channel that is farthest off. Before the update, which would draw the running statistics near to the
 // batch's of itself: with a momentum of 0.1 no standard deviation could stay more than 3.2 times too small. Standard
 // deviations are with eps, as calls divide by them: so a constant channel has one too.
-void BatchNorm::Impl::measure_drift(const Scratch& results) {
+void BatchNorm::Impl::measure_drift(const std::vector<double>& batch_mean, const std::vector<double>& batch_inv_std) {
     drift = Drift();
     if (!diagnostics.report || state.num_batches_tracked + 1 < first_batch_for_drift) return;
-    for (std::size_t c = 0; c < results.mean.size(); ++c) {
-        const double sigma = 1 / results.inv_std[c];
+    for (std::size_t c = 0; c < batch_mean.size(); ++c) {
+        const double sigma = 1 / batch_inv_std[c];
         const double running_sigma = std::sqrt(static_cast<double>(state.running_var[c]) + options.eps);
-        const double of_mean = std::abs(state.running_mean[c] - results.mean[c]) / sigma;
+        const double of_mean = std::abs(state.running_mean[c] - batch_mean[c]) / sigma;
         const double of_sigma = std::max(running_sigma / sigma, sigma / running_sigma) - 1;
         const bool is_nan = std::isnan(of_mean) || std::isnan(of_sigma);
         const double far = is_nan ? NAN : std::max(of_mean, of_sigma);
         if (!is_nan && !(far > drift.far)) continue;
-        drift = {c, far, state.running_mean[c], running_sigma, results.mean[c], sigma};
+        drift = {c, far, state.running_mean[c], running_sigma, batch_mean[c], sigma};
     }
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "cpu.h"
 #include "fusebn/parallel.h"
@@ -26,44 +27,43 @@ int free_extents(const fusebn_kernel& row) {
     return static_cast<int>(std::count(std::begin(row.extents), std::end(row.extents), FUSEBN_ANY));
 }
 
-// Whether a variant is for the same kind of machine: a CPU, CUDA, OpenCL.
-bool same_kind(InstructionSet a, InstructionSet b) { return is_device(a) == is_device(b) && is_cuda(a) == is_cuda(b); }
-
-const fusebn_variant* best_variant(const fusebn_kernel& row, InstructionSet usable) {
+const fusebn_variant* best_variant(const fusebn_kernel& row, std::int32_t lowest, std::int32_t highest) {
     const fusebn_variant* best = nullptr;
     for (int i = 0; i < row.variant_count; ++i) {
         const fusebn_variant& variant = row.variants[i];
-        if (!same_kind(static_cast<InstructionSet>(variant.isa), usable)) continue;
-        if (variant.isa > static_cast<std::int32_t>(usable)) continue;
+        if (variant.isa < lowest || variant.isa > highest) continue;
         if (best == nullptr || variant.isa > best->isa) best = &variant;
     }
     return best;
 }
 
-// Whether an output's address and the outer strides that it steps by are multiples of what the variant's stores ask.
-bool is_aligned(const Operand& output, const Call& call, std::int64_t alignment) {
+// Whether the outer strides that a tensor steps by are multiples of what the variant asks.
+bool has_aligned_strides(const Operand& tensor, const Call& call, std::int64_t alignment) {
     const std::int64_t element = element_bytes(call.dtype);
-    if (call.has_addresses &&
-        reinterpret_cast<std::uintptr_t>(output.data) % static_cast<std::uintptr_t>(alignment) != 0)
-        return false;
-    if (call.shape.outer > 1 && output.outer_stride * element % alignment != 0) return false;
+    if (call.shape.outer > 1 && tensor.outer_stride * element % alignment != 0) return false;
     const bool steps_channels = call.shape.view == View::planar && call.shape.channels > 1;
-    return !steps_channels || output.channel_stride * element % alignment == 0;
+    return !steps_channels || tensor.channel_stride * element % alignment == 0;
+}
+bool has_aligned_address(const Operand& tensor, std::int64_t alignment) {
+    return reinterpret_cast<std::uintptr_t>(tensor.data) % static_cast<std::uintptr_t>(alignment) == 0;
 }
 
-// The name of a tensor that the variant's accesses cannot take, or null: of outputs, and of a device's inputs too.
-const char* unaligned_tensor(const Call& call, const fusebn_variant& variant) {
-    if (variant.y_alignment <= 1) return nullptr;
-    const auto wrong = [&](Role role) {
-        const Operand& tensor = call[role];
-        return tensor.name != nullptr && !is_aligned(tensor, call, variant.y_alignment) ? tensor.name : nullptr;
-    };
+// The name of a tensor that the variant cannot take, or null: of an output, whose stores may be streaming ones.
+const char* unaligned_output(const Call& call, std::int64_t alignment) {
     for (const Role role : output_roles) {
-        if (const char* name = wrong(role)) return name;
+        const Operand& output = call[role];
+        if (output.name == nullptr) continue;
+        if (!has_aligned_address(output, alignment) || !has_aligned_strides(output, call, alignment))
+            return output.name;
     }
-    if (!is_device(static_cast<InstructionSet>(variant.isa))) return nullptr;
-    for (const Role role : input_roles) {
-        if (const char* name = wrong(role)) return name;
+    return nullptr;
+}
+// A device's kernels read and write in vectors.
+const char* unaligned_on_device(const Call& call, std::int64_t alignment, bool opaque) {
+    for (const Operand& tensor : call.operands) {
+        if (tensor.name == nullptr) continue;
+        if (!opaque && !has_aligned_address(tensor, alignment)) return tensor.name;
+        if (!has_aligned_strides(tensor, call, alignment)) return tensor.name;
     }
     return nullptr;
 }
@@ -112,9 +112,7 @@ std::string spec_shape(const Extents& extents) {
 
 }  // namespace
 
-Status KernelIndex::build(const fusebn_kernel_table& table, int features, Activation activation,
-                          std::optional<InstructionSet> device) {
-    device_ = device;
+Status KernelIndex::build(const fusebn_kernel_table& table, int features, Activation activation) {
     if (table.abi_version != FUSEBN_ABI_VERSION) {
         return Status(ErrorCode::bad_library,
                       sentence("kernels: the table's ABI version is ", table.abi_version, ", this runtime's is ",
@@ -150,6 +148,18 @@ Status KernelIndex::build(const fusebn_kernel_table& table, int features, Activa
     return Status();
 }
 
+void KernelIndex::use_device(std::int32_t lowest, std::int32_t highest, bool opaque, std::string text) {
+    device_ = {lowest, highest};
+    opaque_ = opaque;
+    device_text_ = std::move(text);
+}
+
+KernelIndex::Range KernelIndex::usable() const noexcept {
+    if (!device_text_.empty()) return device_;
+    const std::optional<InstructionSet> best = usable_instruction_set();
+    return {0, best ? static_cast<std::int32_t>(*best) : -1};
+}
+
 KernelIndex::Reach KernelIndex::reach(Op op, Residual residual, const Call& call) const noexcept {
     bool large = false;
     for (const Operand& operand : call.operands) {
@@ -164,15 +174,17 @@ KernelIndex::Reach KernelIndex::reach(Op op, Residual residual, const Call& call
 }
 
 Choice KernelIndex::find_in_view(Op op, Residual residual, const Call& call) const noexcept {
-    const std::optional<InstructionSet> usable = device_ ? device_ : usable_instruction_set();
+    const Range range = usable();
     const Reach far = reach(op, residual, call);
-    if (!usable || far == Reach::too_far) return Choice();
+    if (range.highest < range.lowest || far == Reach::too_far) return Choice();
     for (const fusebn_kernel* row : rows(op, call.shape.view, residual)) {
         if (!fits(*row, call) || (far == Reach::large && row->large == 0)) continue;
-        const fusebn_variant* variant = best_variant(*row, *usable);
+        const fusebn_variant* variant = best_variant(*row, range.lowest, range.highest);
         if (variant == nullptr) continue;
-        if (variant->entry_unaligned != nullptr) {
-            if (const char* name = unaligned_tensor(call, *variant)) {
+        if (variant->entry_unaligned != nullptr && variant->y_alignment > 1) {
+            const std::int32_t alignment = variant->y_alignment;
+            if (const char* name = device_text_.empty() ? unaligned_output(call, alignment)
+                                                        : unaligned_on_device(call, alignment, opaque_)) {
                 return Choice{row, variant, variant->entry_unaligned, name};
             }
         }
@@ -209,26 +221,7 @@ Status KernelIndex::refusal(Op op, Residual residual, const Call& call, const Co
                                max_small_offset, " from the first, which is where the kernels of ", table_->library,
                                " for it end (", fitting->name, "); split the tensor along the batch"));
     }
-    if (fitting != nullptr) {
-        std::string variants;
-        for (int i = 0; i < fitting->variant_count; ++i) {
-            if (i > 0) variants += ", ";
-            variants += name_of(static_cast<InstructionSet>(fitting->variants[i].isa));
-        }
-        if (device_) {
-            return Status(ErrorCode::no_kernel,
-                          sentence("kernels: ", fitting->name, " of ", table_->library, " is built for ", variants,
-                                   ", but the layer is on a device of target ", name_of(*device_),
-                                   "; add it, or a lower one of its kind (cuda-sm_80 runs on all newer ones), to "
-                                   "targets in the library's spec"));
-        }
-        const std::optional<InstructionSet> usable = usable_instruction_set();
-        return Status(ErrorCode::unsupported_cpu,
-                      sentence("kernels: ", fitting->name, " of ", table_->library, " is built for ", variants,
-                               ", but the best that may be used here is ", usable ? to_string(*usable) : "none of them",
-                               " (this CPU's, or what FUSEBN_CPU or set_instruction_set chose); add \"",
-                               usable ? to_string(*usable) : "x86-64", "\" to targets in the library's spec"));
-    }
+    if (fitting != nullptr) return refuse_variants(*fitting);
     // In the words of a spec, and without what a spec need not say.
     std::string row_name = sentence("bn_", to_string(op), "_", to_string(call.dtype), "_", to_string(call.shape.view),
                                     "_", extents_text(call.shape), "_");
@@ -245,14 +238,52 @@ Status KernelIndex::refusal(Op op, Residual residual, const Call& call, const Co
                            ", activation = \"", to_string(activation_), "\"", more));
 }
 
+// The row fits, but none of its variants runs here.
+Status KernelIndex::refuse_variants(const fusebn_kernel& row) const {
+    std::string variants;
+    bool only_devices = true;
+    std::int32_t least_of_kind = -1;  // of variants for a better device of this kind
+    for (int i = 0; i < row.variant_count; ++i) {
+        const auto isa = static_cast<InstructionSet>(row.variants[i].isa);
+        if (i > 0) variants += ", ";
+        variants += name_of(isa);
+        only_devices &= is_device(isa);
+        if (is_cuda(isa) && device_.lowest == FUSEBN_ISA_CUDA_SM_80) least_of_kind = row.variants[i].isa;
+    }
+    const std::string built = sentence("kernels: ", row.name, " of ", table_->library, " is built for ", variants);
+    if (!device_text_.empty()) {
+        const std::int32_t wanted =
+            std::min(device_.highest / 10 * 10, static_cast<std::int32_t>(FUSEBN_ISA_CUDA_SM_100));
+        const InstructionSet target = device_.lowest == FUSEBN_ISA_OPENCL ? InstructionSet::opencl
+                                      : wanted == FUSEBN_ISA_CUDA_SM_100  ? InstructionSet::cuda_sm_100
+                                      : wanted >= FUSEBN_ISA_CUDA_SM_90   ? InstructionSet::cuda_sm_90
+                                                                          : InstructionSet::cuda_sm_80;
+        if (device_.highest < device_.lowest) {
+            return Status(ErrorCode::no_kernel,
+                          sentence(built, ", but the layer is on ", device_text_, ", of compute capability ",
+                                   (device_.highest - 1000) / 10, ".", device_.highest % 10,
+                                   ", and kernels need 8.0 at least; take another device"));
+        }
+        return Status(ErrorCode::no_kernel, sentence(built, ", but the layer is on ", device_text_,
+                                                     least_of_kind >= 0 ? ", which is an older one" : "", "; add \"",
+                                                     to_string(target), "\" to targets in the library's spec"));
+    }
+    const std::optional<InstructionSet> best = usable_instruction_set();
+    return Status(ErrorCode::unsupported_cpu,
+                  sentence(built, ", but the best that may be used here is ", best ? to_string(*best) : "none of them",
+                           " (this CPU's, or what FUSEBN_CPU or set_instruction_set chose); add \"",
+                           best ? to_string(*best) : "x86-64", "\" to targets in the library's spec",
+                           only_devices ? ", or give the layer its device (BatchNormOptions::device)" : ""));
+}
+
 std::string describe(const Choice& choice) {
     const fusebn_variant& variant = *choice.variant;
     std::string text = sentence(choice.kernel->name, " ", name_of(static_cast<InstructionSet>(variant.isa)), " [",
                                 variant.schedule, "]");
     if (choice.unaligned != nullptr) {
-        const bool on_device = is_device(static_cast<InstructionSet>(variant.isa));
-        text +=
-            sentence(on_device ? " element by element: " : " without streaming: ", choice.unaligned, " is not aligned");
+        text += sentence(
+            is_device(static_cast<InstructionSet>(variant.isa)) ? " without vectors: " : " without streaming: ",
+            choice.unaligned, " is not aligned");
     }
     return text;
 }

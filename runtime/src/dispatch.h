@@ -1,7 +1,6 @@
 // From a checked call to the kernel that runs it.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,7 +14,7 @@ struct Choice {
     const fusebn_kernel* kernel = nullptr;
     const fusebn_variant* variant = nullptr;
     fusebn_entry entry = nullptr;     // null: no choice
-    const char* unaligned = nullptr;  // the output for which `entry` is the one without streaming
+    const char* unaligned = nullptr;  // the tensor for which `entry` is the one without streaming
 };
 
 // The rows of a library that one layer can use, in the order of preference.
@@ -23,11 +22,13 @@ class KernelIndex {
 public:
     // bad_library: a table of another version, or a row that is not as kernel_abi.h says. The table must stay alive.
     // No rows but those of `activation`.
-    // `device`: the target of a device whose variants are wanted; nothing: the CPU's.
-    Status build(const fusebn_kernel_table& table, int features, Activation activation,
-                 std::optional<InstructionSet> device = std::nullopt);
+    Status build(const fusebn_kernel_table& table, int features, Activation activation);
 
-    // The row with the fewest free extents that fits the call and has a variant for this CPU.
+    // From now on variants are chosen for a device: those of isa `lowest` to `highest`. `opaque`: a tensor's address is
+    // not known, and taken for aligned.
+    void use_device(std::int32_t lowest, std::int32_t highest, bool opaque, std::string text);
+
+    // The row with the fewest free extents that fits the call and has a variant for this CPU, or the device.
     // A planar call with s = 1 in which every tensor's channels are dense becomes interleaved where a row of that view
     // fits and no planar row has exactly its extents; `call` is then changed to the view of the choice.
     Choice find(Op op, Residual residual, Call& call) const noexcept;
@@ -40,6 +41,13 @@ private:
     // How far a call reaches: 32-bit offsets are enough, 64-bit ones are needed, or its mask's strides fit in neither.
     enum class Reach { small, large, too_far };
 
+    // Of instruction sets, the highest the best.
+    struct Range {
+        std::int32_t lowest, highest;
+    };
+    Range usable() const noexcept;
+    Status refuse_variants(const fusebn_kernel& row) const;
+
     const Rows& rows(Op op, View view, Residual residual) const {
         return rows_[static_cast<int>(op)][static_cast<int>(view)][static_cast<int>(residual)];
     }
@@ -49,7 +57,9 @@ private:
     Rows rows_[std::size(op_names)][std::size(view_names)][std::size(residual_names)];
     const fusebn_kernel_table* table_ = nullptr;
     Activation activation_ = Activation::none;
-    std::optional<InstructionSet> device_;
+    Range device_{0, -1};
+    bool opaque_ = false;
+    std::string device_text_;  // "" on the CPU
 };
 
 // "bn_inference_f32_planar_n32_c64_s3136_relu x86-64-avx2 [vector=8 parallel=rows]"

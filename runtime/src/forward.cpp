@@ -41,7 +41,8 @@ Status BatchNorm::Impl::forward(Residual residual, const ConstTensor& x, const C
     const Given given[] = {
         {Role::x, "x", &x}, {Role::out, "y", &out}, {Role::addend, name_of_addend(residual), addend}};
     Call call;
-    if (Status s = check(given, addend != nullptr ? 3 : 2, call); !s.ok()) return s;
+    call.opaque = opaque;
+    if (Status s = check_call(dimensions, features, given, addend != nullptr ? 3 : 2, call); !s.ok()) return s;
     const bool batch = by_batch();
     if (batch && call.shape.outer * call.shape.inner == 1) {
         return Status(ErrorCode::one_value_per_channel,
@@ -54,16 +55,21 @@ Status BatchNorm::Impl::forward(Residual residual, const ConstTensor& x, const C
     const Choice choice = kernels.find(op, residual, call);
     if (choice.entry == nullptr) return kernels.refusal(op, residual, call, x);
     const ForwardRun run{residual, other, call, choice};
-    if (device) return forward_on_device(run, batch);
+    if (device != nullptr) return forward_on_device(run);
     return batch ? forward_by_batch(run) : forward_by_running(run);
+}
+
+bool BatchNorm::Impl::keeps_mask_of_result(Residual residual) const {
+    return training && saves_mask(options.activation, residual) &&
+           (options.activation != Activation::leaky_relu || slope >= 0);
 }
 
 void BatchNorm::Impl::add_running(KernelCall& kernel, Role x) const {
     kernel.tensor(x);
-    kernel.channels(gamma());
-    kernel.channels(beta());
-    kernel.channels(running_mean());
-    kernel.channels(running_var());
+    kernel.channels(parameters.gamma);
+    kernel.channels(parameters.beta);
+    kernel.channels(parameters.running_mean);
+    kernel.channels(parameters.running_var);
     kernel.scalar(&options.eps);
 }
 
@@ -73,19 +79,18 @@ void BatchNorm::Impl::add_training(KernelCall& kernel, Role x, const double* mom
     kernel.scalar(&ddof);
 }
 
-void BatchNorm::Impl::add_results(KernelCall& kernel, Scratch& results) const {
-    kernel.channels(results.mean.data());
-    kernel.channels(results.inv_std.data());
-    kernel.channels(results.running_mean.data());
-    kernel.channels(results.running_var.data());
+void BatchNorm::Impl::add_results(KernelCall& kernel, const Results& results) {
+    kernel.channels(results.mean);
+    kernel.channels(results.inv_std);
+    kernel.channels(results.running_mean);
+    kernel.channels(results.running_var);
 }
 
 // In evaluation mode this changes nothing but `reported_eval`, so that several threads may call at once.
 Status BatchNorm::Impl::forward_by_running(const ForwardRun& run) {
     // With frozen statistics backward_add needs the mask as well, which inference kernels do not make: it is read off
     // y. Where the slope is negative, y does not tell what passed.
-    const bool keeps_mask = training && saves_mask(options.activation, run.residual) &&
-                            (options.activation != Activation::leaky_relu || slope >= 0);
+    const bool keeps_mask = keeps_mask_of_result(run.residual);
     AlignedBuffer grown;
     std::uint8_t* bits = nullptr;
     if (keeps_mask) {
@@ -134,8 +139,8 @@ Status BatchNorm::Impl::forward_by_batch(const ForwardRun& run) {
     if (other != nullptr) other->add_training(kernel, Role::addend, &other_momentum);
     kernel.tensor(Role::out);
     if (has_mask) kernel.mask(bits);
-    add_results(kernel, *results);
-    if (other != nullptr) other->add_results(kernel, *other_results);
+    add_results(kernel, results->places());
+    if (other != nullptr) add_results(kernel, other_results->places());
     if (Status s = kernel.run(run.choice); !s.ok()) {
         // Where it stopped midway, bits of the last call and of this one may be mixed; and to take this call's x for
         // the last one's would be wrong in silence.
@@ -173,9 +178,13 @@ void BatchNorm::Impl::keep_results(const Scratch& results) {
     saved_mean.assign(results.mean.begin(), results.mean.end());
     saved_inv_std.assign(results.inv_std.begin(), results.inv_std.end());
     if (!options.track_running_stats) return;
-    measure_drift(results);
+    measure_drift(results.mean, results.inv_std);
     std::copy(results.running_mean.begin(), results.running_mean.end(), state.running_mean.begin());
     std::copy(results.running_var.begin(), results.running_var.end(), state.running_var.begin());
+    count_batch();
+}
+
+void BatchNorm::Impl::count_batch() {
     // A count that can count no further stays.
     if (state.num_batches_tracked < std::numeric_limits<std::int64_t>::max()) ++state.num_batches_tracked;
     state_is_known = true;

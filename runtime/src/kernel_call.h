@@ -9,10 +9,12 @@
 #include "context.h"
 #include "dispatch.h"
 #include "fusebn/kernel_abi.h"
-#include "layer_device.h"
 #include "mask.h"
 
 namespace fusebn::detail {
+
+// What a kernel's return code says of the call.
+Status outcome(int code, const Choice& choice);
 
 // See BatchNorm::last_kernel.
 std::string last_kernel_of_this_thread();
@@ -21,12 +23,10 @@ std::string last_kernel_of_this_thread();
 // must outlive the run. Nothing is allocated.
 class KernelCall {
 public:
-    // `device`: null on the CPU.
-    KernelCall(const Call& call, int features, DeviceCall* device = nullptr) noexcept
+    KernelCall(const Call& call, int features) noexcept
         : call_(call),
           planar_(call.shape.view == View::planar),
-          device_(device),
-          context_(device != nullptr ? device->context() : kernel_context()),
+          context_(kernel_context()),
           channels_dim_{0, features, 1, 0} {
         add(&context_);
     }
@@ -58,14 +58,18 @@ public:
     void scalar(const std::int32_t* value) noexcept { add(value); }
 
     // out_of_memory: nothing was written. invalid_argument: the user's parallel_for threw, the outputs are incomplete.
-    // On a device also launch_failed and what else its driver says.
-    Status run(const Choice& choice) {
-        const int code = choice.entry(arguments_);
-        return device_ != nullptr ? device_->outcome(code, choice) : outcome(code, choice);
-    }
+    Status run(const Choice& choice) { return outcome(choice.entry(arguments_), choice); }
 
-    // The same without being the last kernel: on a device, of a call that launches nothing.
-    Status dry_run(const Choice& choice) { return device_->outcome_of_dry_run(choice.entry(arguments_), choice); }
+    // On a device: what the arguments point to is there, and the kernel's own code comes back.
+    int run_on(const fusebn_context& device_context, fusebn_entry entry) noexcept {
+        for (fusebn_buffer* buffer = buffers_; buffer != next_buffer_; ++buffer) {
+            if (buffer->host == nullptr) continue;  // absent, or by an earlier run
+            buffer->device = reinterpret_cast<std::uintptr_t>(buffer->host);
+            buffer->host = nullptr;
+        }
+        context_ = &device_context;
+        return entry(arguments_);
+    }
 
     const fusebn_context& context() const { return *context_; }
 
@@ -80,10 +84,9 @@ private:
                     std::int32_t dimensions) noexcept {
         fusebn_buffer& buffer = *next_buffer_++;
         // Field by field: a struct that is made elsewhere and copied is read before its parts have been stored.
-        const bool on_device = device_ != nullptr;
-        buffer.device = on_device ? reinterpret_cast<std::uintptr_t>(data) : 0;
+        buffer.device = 0;
         buffer.device_interface = nullptr;
-        buffer.host = on_device ? nullptr : static_cast<std::uint8_t*>(const_cast<void*>(data));
+        buffer.host = static_cast<std::uint8_t*>(const_cast<void*>(data));
         buffer.flags = 0;
         buffer.type_code = type_code;
         buffer.type_bits = type_bits;
@@ -115,7 +118,6 @@ private:
 
     const Call& call_;
     const bool planar_;
-    DeviceCall* const device_;
     const fusebn_context* context_;
     fusebn_dim channels_dim_;
     void* arguments_[max_arguments];

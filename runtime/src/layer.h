@@ -8,11 +8,12 @@
 #include <vector>
 
 #include "check.h"
+#include "device/layer_memory.h"
 #include "dispatch.h"
 #include "fusebn/batch_norm.h"
 #include "kernel_call.h"
-#include "layer_device.h"
 #include "mask.h"
+#include "results.h"
 #include "scratch.h"
 
 namespace fusebn {
@@ -24,6 +25,7 @@ struct BatchNorm::Impl {
     Status status;
     bool training = true;
     bool frozen = false;
+    // On a device, copies of what is there, made when somebody asks.
     BatchNormState state;
     std::vector<float> grad_gamma, grad_beta;
     std::vector<double> saved_mean, saved_inv_std;
@@ -34,8 +36,10 @@ struct BatchNorm::Impl {
     // What stands in for gamma, beta and the running statistics where the layer has none.
     std::vector<float> ones, zeros;
     detail::Scratch scratch;
-    // Null on the CPU. On a device the vectors above are copies for the host to look at.
-    std::unique_ptr<detail::LayerDevice> device;
+    detail::Parameters parameters;                // as kernels take them: of `state`, or on the device
+    bool opaque = false;                          // detail::Call::opaque
+    std::unique_ptr<detail::DeviceLayer> device;  // null: on the CPU
+    Status deferred;                              // of a call that could not return it; the next one does
 
     // The training call that backward is the gradient of.
     enum class Forward { none, plain, add, sum_first, sum_second };
@@ -61,52 +65,12 @@ struct BatchNorm::Impl {
     // A layer that was moved from answers every call with a status too.
     static const Impl& of(const std::unique_ptr<Impl>& impl);
 
-    struct ForwardRun {
-        Residual residual;
-        Impl* other;
-        const detail::Call& call;
-        const detail::Choice& choice;
-    };
-
     // --- batch_norm.cpp
     void set_up(const KernelTable& table);
     void allocate();
 
     // Whether the layer's mode now stands for the batch's statistics, and not the running ones.
     bool by_batch() const { return !options.track_running_stats || (training && !frozen); }
-    const float* gamma() const {
-        if (device) return device->f32(detail::Array::gamma);
-        return (options.affine ? state.gamma : ones).data();
-    }
-    const float* beta() const {
-        if (device) return device->f32(detail::Array::beta);
-        return (options.affine ? state.beta : zeros).data();
-    }
-    const float* running_mean() const {
-        if (device) return device->f32(detail::Array::running_mean);
-        return (options.track_running_stats ? state.running_mean : zeros).data();
-    }
-    const float* running_var() const {
-        if (device) return device->f32(detail::Array::running_var);
-        return (options.track_running_stats ? state.running_var : ones).data();
-    }
-
-    // --- on_device.cpp, where there is a device
-    // check_call, and whether the tensors lie on the device.
-    Status check(const detail::Given* given, int count, detail::Call& call);
-    Status forward_on_device(const ForwardRun& run, bool batch);
-    void add_results_on_device(detail::KernelCall& kernel) const;
-    // gamma, beta and the running statistics to the device, and back; statistics and gradients of the last calls back.
-    Status send_state();
-    Status fetch_state();
-    Status fetch_saved();
-    Status fetch_saved_into(detail::Scratch& to);
-    Status fetch_gradients();
-    Status add_statistics_on_device(detail::KernelCall& kernel, const std::int32_t* batch_statistics);
-    void add_gradients_on_device(detail::KernelCall& kernel, const BackwardOptions& backward_options) const;
-    Status keep_gradients_on_device(const BackwardOptions& backward_options);
-    Status prepare(const ConstTensor& x, Residual residual);
-    Status prepare_operation(Op op, Residual residual, const detail::Call& call);
 
     // --- sum.cpp, of forward_sum and backward_sum
     // invalid_argument: `other` is no second branch for this layer.
@@ -115,16 +79,25 @@ struct BatchNorm::Impl {
     // --- forward.cpp
     // `addend` is what `residual` says: none, the tensor that is added, or the input of `other`.
     Status forward(Residual residual, const ConstTensor& x, const ConstTensor* addend, Impl* other, const Tensor& y);
+    struct ForwardRun {
+        Residual residual;
+        Impl* other;
+        const detail::Call& call;
+        const detail::Choice& choice;
+    };
     Status forward_by_running(const ForwardRun& run);
     Status forward_by_batch(const ForwardRun& run);
     double next_momentum() const;
+    // Whether a training call by the running statistics keeps a mask, which it reads off y.
+    bool keeps_mask_of_result(Residual residual) const;
     void keep_results(const detail::Scratch& results);
+    void count_batch();
     // Of the bits that `mask` now holds.
     void describe_mask(const ForwardRun& run, bool by_batch_statistics);
     // Parts of a kernel's arguments, in their order.
     void add_running(detail::KernelCall& kernel, detail::Role x) const;
     void add_training(detail::KernelCall& kernel, detail::Role x, const double* momentum) const;
-    void add_results(detail::KernelCall& kernel, detail::Scratch& results) const;
+    static void add_results(detail::KernelCall& kernel, const detail::Results& results);
 
     // --- backward.cpp
     struct BackwardArguments {
@@ -140,15 +113,58 @@ struct BatchNorm::Impl {
     Status backward(const BackwardArguments& arguments);
     Status check_forward(const BackwardArguments& arguments, const detail::Call& call) const;
     bool wants_gradients(const BackwardOptions& backward_options) const;
+    struct BackwardRun {
+        const BackwardArguments& arguments;
+        const detail::Call& call;
+        const detail::Choice& choice;
+        bool wanted;  // the gradients of parameters
+    };
+    // What backward's kernel takes of one layer.
+    struct BackwardSide {
+        detail::Statistics statistics;
+        float *dgamma = nullptr, *dbeta = nullptr;
+    };
+    // All arguments; `mask` where there is one, `other_side` where there is another layer.
+    void add_backward(detail::KernelCall& kernel, const BackwardRun& run, std::uint8_t* mask, const BackwardSide& side,
+                      const BackwardSide* other_side) const;
+    void add_statistics(detail::KernelCall& kernel, const detail::Statistics& statistics) const;
     // mean and inv_std as backward takes them: the saved ones, or the running ones as constants in `scratch`.
-    Status add_statistics(detail::KernelCall& kernel, const std::int32_t* batch_statistics);
+    detail::Statistics statistics_of_backward();
     void keep_gradients(const BackwardOptions& backward_options);
+
+    // --- device/setup.cpp, device/calls.cpp, device/prepare.cpp
+    Status open_device();
+    class DeviceCall;
+    // not_device_memory; or what is deferred.
+    Status check_device(const detail::Call& call);
+    Status forward_on_device(const ForwardRun& run);
+    Status backward_on_device(const BackwardRun& run);
+    Status run_by_running(const ForwardRun& run);
+    Status run_by_batch(const ForwardRun& run);
+    detail::Results results_on_device() const;
+    void keep_results_on_device(bool measures);
+    bool fetch_before_drift();
+    Status reserve_mask(detail::GrowingPiece& piece, const detail::Call& call);
+    Status change_mask_view_on_device(const detail::Call& call);
+    Status prepare(const ConstTensor& x, const std::vector<Op>& ops, Residual residual);
+    Status rehearse(Op op, Residual residual, detail::Call& call, const detail::Choice& choice);
+    Status set_stream(void* stream);
+    // What cannot be had becomes NaN.
+    void fetch(detail::DeviceLayer::Piece piece, std::vector<float>& values);
+    void fetch(detail::DeviceLayer::Piece piece, std::vector<double>& values);
+    void fetch_state();
+    void reset_on_device();
+    void zero_grad_on_device();
+    std::size_t state_size() const { return static_cast<std::size_t>(features); }
+    Status read_state(BatchNormState& into);
+    Status write_state(const BatchNormState& from);
 
     // --- diagnostics.cpp
     // After a forward call that succeeded.
     void diagnose(const BatchNorm& layer);
     void diagnose_evaluation(const BatchNorm& layer);
-    void measure_drift(const detail::Scratch& results);  // before they become the layer's
+    // Before they change the running ones.
+    void measure_drift(const std::vector<double>& batch_mean, const std::vector<double>& batch_inv_std);
     void diagnose_drift(const BatchNorm& layer) const;
 };
 

@@ -18,28 +18,15 @@ std::int64_t times(std::int64_t a, std::int64_t b) {
     return __builtin_mul_overflow(a, b, &product) ? std::numeric_limits<std::int64_t>::max() : product;
 }
 
-// What passes, of a type's bits as an unsigned integer. From the bits of y, so a value that rounding to 16 bits took to
-// a kink counts as there.
 template <class Bits>
-struct Passes {
-    Bits infinity, six;
-    bool below_six;
-
-    // As kernels do: all above zero, and for relu6 below six; no NaN.
-    bool operator()(Bits value) const {
-        const Bits last = below_six ? static_cast<Bits>(six - 1) : infinity;
-        return static_cast<Bits>(value - 1) < last;
-    }
-};
-template <class Bits>
-void write_row(const char* row, std::int64_t count, Passes<Bits> passes, std::uint8_t* out) {
+void write_row(const char* row, std::int64_t count, Bits last, std::uint8_t* out) {
     for (std::int64_t begin = 0; begin < count; begin += word_bits) {
         const std::int64_t end = std::min<std::int64_t>(word_bits, count - begin);
         std::uint32_t word = 0;
         for (std::int64_t i = 0; i < end; ++i) {
             Bits value = 0;
             std::memcpy(&value, row + (begin + i) * static_cast<std::int64_t>(sizeof(Bits)), sizeof(Bits));
-            word |= static_cast<std::uint32_t>(passes(value)) << i;
+            word |= static_cast<std::uint32_t>(static_cast<Bits>(value - 1) < last) << i;
         }
         std::memcpy(out, &word, sizeof(word));
         out += sizeof(word);
@@ -49,7 +36,7 @@ void write_row(const char* row, std::int64_t count, Passes<Bits> passes, std::ui
 // Rows are shared out in tasks of about 16384 elements: some microseconds.
 struct RowLoop {
     const Call& call;
-    bool below_six;
+    std::uint32_t last;
     std::uint8_t* bits;
     std::int64_t rows, row_elements, rows_per_task;
     MaskLayout layout;
@@ -63,13 +50,8 @@ struct RowLoop {
         const std::int64_t offset = row / per_outer * y.outer_stride + row % per_outer * y.channel_stride;
         const char* const values = static_cast<const char*>(y.data) + offset * element_bytes(call.dtype);
         std::uint8_t* const out = bits + row * (layout.row / 8);
-        using P32 = Passes<std::uint32_t>;
-        using P16 = Passes<std::uint16_t>;
-        switch (call.dtype) {
-            case DataType::f32: return write_row(values, row_elements, P32{0x7f800000, 0x40c00000, below_six}, out);
-            case DataType::bf16: return write_row(values, row_elements, P16{0x7f80, 0x40c0, below_six}, out);
-            case DataType::f16: return write_row(values, row_elements, P16{0x7c00, 0x4600, below_six}, out);
-        }
+        if (call.dtype == DataType::f32) return write_row(values, row_elements, last, out);
+        write_row(values, row_elements, static_cast<std::uint16_t>(last), out);
     }
 };
 
@@ -132,6 +114,16 @@ bool Mask::change_view(View wanted) noexcept {
     return true;
 }
 
+std::uint32_t last_that_passes(DataType dtype, Activation activation) noexcept {
+    const bool below_six = activation == Activation::relu6;
+    switch (dtype) {
+        case DataType::f32: return below_six ? 0x40bfffff : 0x7f800000;
+        case DataType::bf16: return below_six ? 0x40bf : 0x7f80;
+        case DataType::f16: return below_six ? 0x45ff : 0x7c00;
+    }
+    return 0;
+}
+
 int mask_of_result(const fusebn_context& context, const Call& call, Activation activation,
                    std::uint8_t* bits) noexcept {
     constexpr std::int64_t elements_per_task = 16384, most_tasks = 1 << 20;
@@ -141,7 +133,8 @@ int mask_of_result(const fusebn_context& context, const Call& call, Activation a
     const std::int64_t row_elements = planar ? shape.inner : shape.channels;
     const std::int64_t rows_per_task =
         std::max({elements_per_task / row_elements, (rows + most_tasks - 1) / most_tasks, std::int64_t{1}});
-    RowLoop loop{call, activation == Activation::relu6, bits, rows, row_elements, rows_per_task, mask_layout(shape)};
+    RowLoop loop{
+        call, last_that_passes(call.dtype, activation), bits, rows, row_elements, rows_per_task, mask_layout(shape)};
     return context.parallel_for(&context, write_rows, 0, static_cast<std::int32_t>(loop.tasks()),
                                 reinterpret_cast<std::uint8_t*>(&loop));
 }

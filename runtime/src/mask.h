@@ -50,6 +50,11 @@ struct Mask {
     bool change_view(View wanted) noexcept;
 };
 
+// What passes, of a type's bits as an unsigned integer: `bits - 1 < last`, in that integer. As kernels do: all above
+// zero, and for relu6 below six; no NaN. From the bits of y, so a value that rounding to 16 bits took to a kink counts
+// as there.
+std::uint32_t last_that_passes(DataType dtype, Activation activation) noexcept;
+
 // Writes the mask of act(bn(x) + residual) from the activation's result, which inference kernels leave; slope >= 0.
 // The code of the parallel loop.
 int mask_of_result(const fusebn_context& context, const Call& call, Activation activation, std::uint8_t* bits) noexcept;

@@ -62,9 +62,33 @@ std::string where(const Operand& tensor, const Operand& other) {
                     before ? "before " : "after ", other.name, ", in the same range of memory");
 }
 
+// Of handles only their equality is known: two that differ may be parts of one buffer all the same.
+Status check_handles(const Call& call) {
+    for (const Role output : output_roles) {
+        const Operand& y = call[output];
+        if (y.name == nullptr) continue;
+        for (const Role role : {Role::x, Role::addend, Role::dy, Role::addend_out}) {
+            const Operand& other = call[role];
+            if (other.name == nullptr || role == output || other.data != y.data) continue;
+            const bool same = other.outer_stride == y.outer_stride && other.channel_stride == y.channel_stride;
+            if (role == Role::addend_out) {
+                return Status(ErrorCode::overlap, sentence(other.name, ": it is the buffer of ", y.name,
+                                                           "; both are written, so expected a buffer of its own"));
+            }
+            if (!same) {
+                return Status(ErrorCode::overlap,
+                              sentence(y.name, ": it is the buffer of ", other.name,
+                                       ", by other strides; expected the same strides (in place) or another buffer"));
+            }
+        }
+    }
+    return Status();
+}
+
 }  // namespace
 
 Status check_overlap(const Call& call) {
+    if (call.opaque) return check_handles(call);
     const std::int64_t element = element_bytes(call.dtype);
     for (const Role output : output_roles) {
         const Operand& y = call[output];

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "mask.h"
+#include "results.h"
 
 namespace fusebn::detail {
 
@@ -25,6 +26,7 @@ struct Scratch {
         running_mean.resize(features);
         running_var.resize(features);
     }
+    Results places() { return {mean.data(), inv_std.data(), running_mean.data(), running_var.data()}; }
 };
 
 // A scratch for one call. In evaluation mode several threads may be in calls of one layer: the first has the layer's,

@@ -21,8 +21,12 @@ Status BatchNorm::Impl::check_other(const Impl& other) const {
         return refuse("its activation is ", to_string(other.options.activation),
                       "; expected none, as the sum's activation is the layer's");
     }
-    if (other.options.device.kind != options.device.kind || other.options.device.ordinal != options.device.ordinal) {
-        return refuse("it is on another device; the two must be on the same");
+    if (other.options.device != options.device ||
+        (device != nullptr && &other.device->backend() != &device->backend())) {
+        return refuse("it is not on the layer's device (or not in its context); expected two layers on one");
+    }
+    if (device != nullptr && other.device->launcher.stream() != device->launcher.stream()) {
+        return refuse("its stream is not the layer's; give both the same one by set_stream()");
     }
     if (other.by_batch() != by_batch()) {
         const auto uses = [](const Impl& layer) {

@@ -24,8 +24,8 @@ public:
         if (how.device.kind == fusebn::DeviceKind::cpu) return;
         // A handle has no room before it.
         device_first_ = how.device.kind == fusebn::DeviceKind::opencl ? first_ : 0;
-        on_device_.emplace();
-        EXPECT_TRUE(on_device_->allocate(how.device, (size_ - device_first_) * width_).ok());
+        on_device_.emplace(how.device, (size_ - device_first_) * width_);
+        EXPECT_TRUE(on_device_->status().ok()) << on_device_->status().message();
     }
 
     void fill(const Elements& values) {

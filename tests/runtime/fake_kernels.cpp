@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <utility>
 
 namespace fusebn::test {
@@ -25,6 +26,7 @@ struct View3 {
     std::uint8_t* data = nullptr;
     DataType dtype = DataType::f32;
     std::int64_t n = 0, c = 0, s = 0, n_stride = 0, c_stride = 0;
+    bool of_bytes = false;  // of a mask: a device's
 
     std::int64_t offset(std::int64_t i, std::int64_t j, std::int64_t k) const {
         return i * n_stride + j * c_stride + k;
@@ -47,9 +49,14 @@ struct View3 {
         if (dtype != DataType::f32) std::memcpy(place, &bits, sizeof(bits));
     }
     bool bit(std::int64_t i, std::int64_t j, std::int64_t k) const {
+        if (of_bytes) return data[offset(i, j, k)] != 0;
         return data[offset(i, j, k) / 8] >> (offset(i, j, k) % 8) & 1;
     }
     void set_bit(std::int64_t i, std::int64_t j, std::int64_t k, bool on) const {
+        if (of_bytes) {
+            data[offset(i, j, k)] = on ? 1 : 0;
+            return;
+        }
         const auto one = static_cast<std::uint8_t>(1 << (offset(i, j, k) % 8));
         // Channels run at once, and interleaved ones share bytes.
         const std::atomic_ref<std::uint8_t> byte(data[offset(i, j, k) / 8]);
@@ -88,10 +95,10 @@ public:
         const fusebn_buffer& b = buffer(name);
         const bool planar = b.dimensions == 3;
         const fusebn_dim &c = b.dim[planar ? 1 : 0], &n = b.dim[planar ? 2 : 1];
-        return {b.host, dtype_, n.extent, c.extent, planar ? b.dim[0].extent : 1, n.stride, c.stride};
+        return {place(b), dtype_, n.extent, c.extent, planar ? b.dim[0].extent : 1, n.stride, c.stride};
     }
-    float* floats(const char* name) { return reinterpret_cast<float*>(buffer(name).host); }
-    double* doubles(const char* name) { return reinterpret_cast<double*>(buffer(name).host); }
+    float* floats(const char* name) { return reinterpret_cast<float*>(place(buffer(name))); }
+    double* doubles(const char* name) { return reinterpret_cast<double*>(place(buffer(name))); }
     template <class T>
     T scalar(const char* name) {
         FakeArgument& argument = note(name);
@@ -102,6 +109,9 @@ public:
     }
 
 private:
+    static std::uint8_t* place(const fusebn_buffer& b) {
+        return b.device != 0 ? reinterpret_cast<std::uint8_t*>(static_cast<std::uintptr_t>(b.device)) : b.host;
+    }
     FakeArgument& note(const char* name) {
         FakeArgument& argument = fake_run.arguments[fake_run.count++];
         argument = FakeArgument();
@@ -111,7 +121,8 @@ private:
     const fusebn_buffer& buffer(const char* name) {
         const auto& b = *static_cast<const fusebn_buffer*>(*next_++);
         FakeArgument& argument = note(name);
-        argument.data = b.host;
+        argument.data = place(b);
+        argument.on_device = b.device != 0;
         argument.type_code = b.type_code;
         argument.type_bits = b.type_bits;
         argument.dimensions = b.dimensions;
@@ -302,9 +313,55 @@ int run_channel(void*, std::int32_t c, std::uint8_t* closure) {
     return a.form.op == Op::backward ? backward_channel(a, c) : forward_channel(a, c);
 }
 
+// What launches of fake_apply were given, for as long as the test runs: a graph may come back to it.
+std::deque<Arguments> launched;
+
+int run_on_device(const Form& form, Arguments a) {
+    const fusebn_context& context = *a.context;
+    a.mask.of_bytes = true;
+    const std::int32_t c = static_cast<std::int32_t>(a.branch[0].x.c);
+    fusebn_dim dim{0, c, 1, 0};
+    fusebn_buffer work{}, more{};
+    work.type_code = 2;
+    work.type_bits = 64;
+    work.type_lanes = 1;
+    work.dimensions = 1;
+    work.dim = &dim;
+    more = work;
+    if (const int code = context.allocate(&context, &work)) return code;
+    if (const int code = context.allocate(&context, &more)) return code;
+    const std::uint64_t given = work.device;
+    if (context.allocate(&context, &work) != 0 || work.device != given || more.device == given) return 6;
+
+    std::int32_t grid[] = {1, 1, 1}, block[] = {64, 1, 1};
+    const std::uint64_t begin_sizes[] = {8, 4, 0};
+    void* begin_arguments[] = {&work, &dim.extent, nullptr};
+    const std::int8_t begin_buffers[] = {1, 0, 0};
+    const fusebn_device_code& code = fake_device_code();
+    if (const int error = context.launch(&context, &code, fake_begin_name, grid, block, 0, begin_sizes, begin_arguments,
+                                         begin_buffers)) {
+        return error;
+    }
+    if (form.kind == Kind::stops) return 5;
+    std::int32_t no_grid[] = {4, 0, 1};
+    if (const int error = context.launch(&context, &code, fake_begin_name, no_grid, block, 0, begin_sizes,
+                                         begin_arguments, begin_buffers)) {
+        return error;
+    }
+    std::uint64_t key = launched.size();
+    launched.push_back(a);
+    const std::uint64_t sizes[] = {8, 8, 0};
+    void* arguments[] = {&key, &work, nullptr};
+    const std::int8_t buffers[] = {0, 1, 0};
+    ++fake_run.runs;
+    fake_run.unaligned_entry = form.unaligned;
+    return context.launch(&context, &code, fake_apply_name, grid, block, 64 * 1024, sizes, arguments, buffers);
+}
+
 int run(const Form& form, void** argv) {
     if (form.kind == Kind::no_op) return 0;
     Arguments a = read(form, argv);
+    if (a.context->launch != nullptr) return run_on_device(form, a);
     if (form.kind == Kind::out_of_memory || form.kind == Kind::stops) {
         for (int j = 0; j < a.branches(); ++j) {
             if (form.op == Op::train_forward) a.branch[j].mean[0] = a.branch[j].inv_std[0] = 77;
@@ -350,6 +407,27 @@ constexpr std::array<fusebn_entry, form_count> entries(std::index_sequence<numbe
 }
 
 }  // namespace
+
+const char* const fake_begin_name = "fake_begin";
+const char* const fake_apply_name = "fake_apply";
+
+fusebn_device_code& fake_device_code() {
+    static fusebn_device_code code{"fake ptx", 8, 0, nullptr};
+    return code;
+}
+
+void fake_begin(double* work, std::int32_t channels) {
+    for (std::int32_t c = 0; c < channels; ++c) work[c] = c;
+}
+
+int fake_apply(std::uint64_t key, const double* work) {
+    const Arguments& a = launched[key];
+    for (std::int32_t c = 0; c < a.branch[0].x.c; ++c) {
+        if (work[c] != c) return 1;
+        a.form.op == Op::backward ? backward_channel(a, c) : forward_channel(a, c);
+    }
+    return 0;
+}
 
 fusebn_entry fake_entry(const FakeRow& row, Kind kind, bool unaligned) {
     static const auto table = entries(std::make_index_sequence<form_count>());

@@ -14,7 +14,8 @@ namespace fusebn::test {
 // An argument as a kernel was given it.
 struct FakeArgument {
     const char* name = "";       // as in kernel_abi.h
-    const void* data = nullptr;  // of a buffer: its host; of a scalar: its address
+    const void* data = nullptr;  // of a buffer: its place; of a scalar: its address
+    bool on_device = false;      // of a buffer
     double value = 0;            // of a scalar
     int type_code = 0, type_bits = 0, dimensions = 0;
     std::int32_t extent[3] = {}, stride[3] = {};

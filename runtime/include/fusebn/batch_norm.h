@@ -55,7 +55,7 @@ struct BatchNormOptions {
     Activation activation = Activation::none;
     double slope = 0.01;  // leaky_relu's, of values below zero; finite, rounded to f32
     RunningVariance running_variance = RunningVariance::unbiased;
-    Device device = {};  // where tensors, parameters and statistics lie, and kernels run
+    Device device = {};  // where the tensors are, and where the kernels run
 };
 
 // What becomes of a parameter's gradient: not touched, set, or added to.
@@ -104,8 +104,7 @@ public:
     BatchNorm(BatchNorm&&) noexcept;
     BatchNorm& operator=(BatchNorm&&) noexcept;
 
-    // Whether construction succeeded: invalid_argument (features, an option), bad_library, out_of_memory, no_device,
-    // launch_failed. Every other
+    // Whether construction succeeded: invalid_argument (features, an option), bad_library, out_of_memory. Every other
     // call returns this status when it is not ok. invalid_argument: the layer was moved from.
     const Status& status() const;
 
@@ -117,30 +116,23 @@ public:
     void eval() { train(false); }
     bool is_training() const;
 
-    // On a device: the stream that calls are queued in, a CUstream or cudaStream_t (OpenCL: a cl_command_queue of the
-    // device's context, in order); null: the default one. Calls do not wait for it, but for those that hand values to
-    // the host or take them: construction, state(), set_state(), save, load, reset_running_stats, grad_gamma(),
-    // grad_beta(), saved_mean(), saved_inv_std(), and a training call with diagnostics on. Work that is queued in the
-    // stream before must be done, or ordered before, what is queued in the next one. Does nothing on the CPU.
-    void set_stream(void* stream);
-    // All of a shape's calls that is slow or allocates, done now, so that they do neither: kernels are loaded, working
-    // memory is had. Only then may a stream that is being captured into a CUDA graph take them. x as for forward; its
-    // data may be null, then it is taken for aligned. `residual`: of the calls that will come. Of operations that the
-    // library has no kernel for, nothing. On the CPU there is nothing to prepare. Fails as forward does.
-    Status prepare(const ConstTensor& x, Residual residual = Residual::none);
-
     // Frozen statistics: training mode too normalises by the running statistics and leaves them as they are, and
     // backward takes them for constants; gamma and beta go on learning. For fine-tuning on small batches. A layer that
     // tracks no running statistics cannot freeze them: invalid_argument.
     Status freeze_statistics(bool frozen = true);
     bool statistics_frozen() const;
 
+    // On a device: the stream that all that follows is queued on (CUDA: a CUstream, or cudaStream_t; OpenCL: an
+    // in-order cl_command_queue of opencl_context()); null, as at first, for the default one. Waits for the stream
+    // before it.
+    Status set_stream(void* stream);
+    Status prepare(const ConstTensor& x, const std::vector<Op>& ops, Residual residual = Residual::none);
+
     // y = act(bn(x)). In training mode also updates the running statistics and keeps the batch's mean and inv_std.
     //   x, y   [features channels], the same layout, type and extents; y may be exactly x (in place; backward will then
     //          need x from elsewhere)
     // Fails with: null_pointer, wrong_layout, shape_mismatch, empty_tensor, too_large, unsupported_strides, misaligned,
-    // overlap, one_value_per_channel, no_kernel, unsupported_cpu, out_of_memory; on a device not_device_memory,
-    // launch_failed (what was queued of the call before may still run); with status() where that is not ok
+    // overlap, one_value_per_channel, no_kernel, unsupported_cpu, out_of_memory; with status() where that is not ok
     // (bad_library, for one). y untouched, state unchanged. And with invalid_argument where a function given to
     // set_parallel_for threw: state unchanged, but y incomplete, the one exception to "untouched", and the next
     // backward call wants another forward call first.
@@ -149,8 +141,7 @@ public:
 
     // y = act(bn(x) + residual). `residual` is as x is; y may be exactly x or exactly residual. Needs a library with
     // rows of residual = "add". Training keeps a bit an element for backward where the activation is relu, relu6 or
-    // leaky_relu; with frozen statistics those bits are read off y, in one more reading of it (not on a device, where
-    // backward_add by running statistics then says no_forward). Fails as forward does.
+    // leaky_relu; with frozen statistics those bits are read off y, in one more reading of it. Fails as forward does.
     Status forward_add(const ConstTensor& x, const ConstTensor& residual, const Tensor& y);
 
     // The gradient of the forward call that the layer's mode now stands for: in training mode (statistics not frozen)
@@ -183,14 +174,13 @@ public:
                         const std::optional<Tensor>& dx, const std::optional<Tensor>& dx_other,
                         const BackwardOptions& options = {});
 
-    // The parameters, `features` values each, for an optimiser to write between calls; null when not affine. On a
-    // device they are device pointers (OpenCL: null), as are the gradients of device_grad_gamma() and _beta(), which
-    // are null on the CPU.
+    // The parameters, `features` values each, for an optimiser to write between calls; null when not affine.
     float* gamma();
     float* beta();
-    // Gradients of the parameters, `features` values each; zeros at first, empty when not affine.
+    // The same of their gradients, on a device; null on the CPU.
     float* device_grad_gamma();
     float* device_grad_beta();
+    // Gradients of the parameters, `features` values each; zeros at first, empty when not affine.
     const std::vector<float>& grad_gamma() const;
     const std::vector<float>& grad_beta() const;
     void zero_grad();

@@ -1,17 +1,10 @@
-// Devices: where a layer's tensors, parameters and statistics live, and its kernels run.
+// Where a layer's tensors are and its kernels run: the CPU, a CUDA GPU, or an OpenCL device.
 //
-//   fusebn::BatchNorm2d bn(64, resnet50_bn::kernels(), {.device = fusebn::Device::cuda()});
-//   bn.set_stream(stream);               // a cudaStream_t or CUstream; the legacy default stream where none is set
-//   bn.prepare(x);                       // optional: all that is slow or allocates, now
-//   bn.forward(x, y);                    // pointers on the device; returns when the kernels are queued
-//
-// The library must have variants for the device: targets = ["x86-64", .., "cuda-sm_90"] in its spec. The drivers
-// (libcuda.so.1, libOpenCL.so.1; FUSEBN_LIBCUDA and FUSEBN_LIBOPENCL name others) are loaded when a device is first
-// asked for, so a program needs neither to start.
+// The drivers are loaded when a device is first asked for (libcuda.so.1, libOpenCL.so.1; FUSEBN_LIBCUDA and
+// FUSEBN_LIBOPENCL name others), so a program runs on machines that have neither and is told ErrorCode::no_device.
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -23,34 +16,47 @@ enum class DeviceKind { cpu, cuda, opencl };
 
 struct Device {
     DeviceKind kind = DeviceKind::cpu;
-    int ordinal = 0;  // the driver's number of it
+    int ordinal = 0;  // as the driver counts (OpenCL: of all platforms' devices, one platform after the other)
+
     static Device cpu() { return {}; }
     static Device cuda(int ordinal = 0) { return {DeviceKind::cuda, ordinal}; }
     static Device opencl(int ordinal = 0) { return {DeviceKind::opencl, ordinal}; }
 };
+inline bool operator==(const Device& a, const Device& b) { return a.kind == b.kind && a.ordinal == b.ordinal; }
+inline bool operator!=(const Device& a, const Device& b) { return !(a == b); }
 
-// Devices of a kind: 0 where there is no driver. The CPU is one.
+// 0 where there is no driver; 1 for the CPU.
 int device_count(DeviceKind kind);
-// "NVIDIA H100 80GB HBM3"; "" where there is none.
-std::string device_name(Device device);
+// As the driver calls it; "" where there is no such device, "CPU" for the CPU.
+std::string device_name(const Device& device);
 
-// Memory on a device, for programs that bring no allocator of their own. On CUDA it is allocated in the context that a
-// layer made by this thread now would use: the current one where it is of this device, else the primary one.
+// The cl_context that layers on an OpenCL device and DeviceMemory are in, where a program's own buffers have to be, and
+// the in-order cl_command_queue that they use where none is given; null where there is no such device. Both stay until
+// the process ends and are not to be released.
+void* opencl_context(const Device& device);
+void* opencl_queue(const Device& device);
+
+// Memory on a device (on the CPU: of the host, at multiples of 64 bytes), freed with the object. For programs that have
+// no allocator of their own; layers take any memory of their device.
+//   CUDA     in the calling thread's current context where that is of the device, else in its primary one, as layers
+//   OpenCL   in opencl_context(); data() is the cl_mem
 class DeviceMemory {
 public:
     DeviceMemory();
+    // See status(): no_device, out_of_memory, launch_failed.
+    DeviceMemory(const Device& device, std::size_t bytes);
     ~DeviceMemory();
     DeviceMemory(DeviceMemory&&) noexcept;
     DeviceMemory& operator=(DeviceMemory&&) noexcept;
 
-    // no_device, out_of_memory: unchanged. What was in it is lost.
-    Status allocate(Device device, std::size_t bytes);
-    std::size_t size() const;
-    // For a tensor's data: a device pointer; on OpenCL the cl_mem; on the CPU the address.
-    void* data() const;
-    // Waits for all of the device's work, then copies. invalid_argument: bytes is more than size().
-    Status upload(const void* from, std::size_t bytes);
-    Status download(void* to, std::size_t bytes) const;
+    const Status& status() const;
+    void* data() const;  // null where status() is not ok
+    std::size_t bytes() const;
+
+    // Copy the first `bytes` to and from host memory, after all that was queued on `stream` (null: the default one),
+    // and return when that is done. invalid_argument: more than bytes(); launch_failed: what the driver says.
+    Status upload(const void* from, std::size_t bytes, void* stream = nullptr);
+    Status download(void* to, std::size_t bytes, void* stream = nullptr) const;
 
 private:
     struct Impl;

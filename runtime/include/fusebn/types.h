@@ -157,9 +157,9 @@ enum class ErrorCode {
     invalid_argument,   // an option or a state value out of its range; a parallel_for that threw
     io_error,           // a state file that cannot be read or written
     bad_file,           // a state file whose contents are not a layer's state
-    no_device,          // no such device, or no driver for its kind
-    not_device_memory,  // a tensor that does not lie on the layer's device
-    launch_failed,      // the device's driver refused something; its own words are in the message
+    no_device,          // no driver, no such device, or one that cannot run kernels
+    not_device_memory,  // a tensor that is not in the memory of the layer's device
+    launch_failed,      // what a device's driver says: a launch, a copy, or an earlier launch that it tells of now
 };
 
 // The outcome of a call: a code, and a sentence that says which argument, what it was, and what was expected.
