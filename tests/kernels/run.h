@@ -17,7 +17,7 @@ enum class Place { apart, x, dy, addend };
 // samples or rows beyond the dense ones.
 struct How {
     fusebn::InstructionSet isa = fusebn::instruction_set();  // on the CPU
-    fusebn::Device device;
+    fusebn::Device device = {};
     int threads = 2;
     Place out = Place::apart;         // y, dx
     Place addend_out = Place::apart;  // dresidual, dx2
