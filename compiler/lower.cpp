@@ -24,18 +24,17 @@ class DropArgumentChecks : public Internal::IRMutator {
     Internal::Stmt visit(const Internal::AssertStmt*) override { return Internal::Evaluate::make(0); }
 };
 
-// Halide reads and writes no more than 64 bits at once of a vector of 16-bit elements on a GPU; eight of them that lie on
-// 16 bytes become one number.
+// Halide reads and writes no more than 64 bits at once of a vector of 16-bit elements on a GPU; eight of them that lie
+// on 16 bytes become one number.
 class WholeVectors : public Internal::IRMutator {
     using Internal::IRMutator::visit;
-    static bool eight(const Expr& index, const Expr& predicate, const Internal::ModulusRemainder& alignment, Type type) {
+    static bool eight(const Expr& index, const Expr& predicate, const Internal::ModulusRemainder& alignment,
+                      Type type) {
         const auto* ramp = index.as<Internal::Ramp>();
         return type == UInt(16, 8) && ramp && Internal::is_const_one(ramp->stride) &&
                Internal::is_const_one(predicate) && alignment.modulus % 8 == 0 && alignment.remainder % 8 == 0;
     }
-    static Expr base(const Expr& index) {
-        return Internal::simplify(index.as<Internal::Ramp>()->base / 8);
-    }
+    static Expr base(const Expr& index) { return Internal::simplify(index.as<Internal::Ramp>()->base / 8); }
     Expr visit(const Internal::Load* op) override {
         if (!eight(op->index, op->predicate, op->alignment, op->type)) return IRMutator::visit(op);
         return reinterpret(op->type, Internal::Load::make(UInt(128), op->name, base(op->index), op->image, op->param,
