@@ -54,7 +54,6 @@ struct ChunkSum {
 struct Level {
     Halide::Func sums;    // (c, i) f64; of all of a channel: (c)
     Halide::RVar in;      // its update's loop over the parts
-    int most;             // parts, where that is known; else 0
     Halide::Expr count;   // how many such levels' sums a channel has
     Halide::Func result;  // the same place, from `sums` alone
 };

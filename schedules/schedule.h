@@ -108,8 +108,8 @@ Schedule unaligned_schedule(const Schedule& gpu_schedule);
 // Chunks of a channel, of known extents (generators/numerics.h).
 std::int64_t planar_chunks(const KernelSpec& spec);
 
-// Bytes of shared memory that a channel takes in a planar train_forward or backward by channels on a GPU, an upper bound;
-// 0: it cannot be known, or there is no such kernel.
+// Bytes of shared memory that a channel takes in a planar train_forward or backward by channels on a GPU, an upper
+// bound; 0: it cannot be known, or there is no such kernel.
 std::int64_t staged_bytes(const KernelSpec& spec);
 
 }  // namespace fusebn

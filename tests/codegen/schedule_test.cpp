@@ -61,7 +61,8 @@ TEST(SpecSchedule, TurnsOffWhatTheDefaultHasAndTheTextDoesNotGoWith) {
 
 TEST(ScheduleText, AnswersEveryMistakeWithWhatIsAllowed) {
     const auto message = [](const std::string& text) { return refusal([&] { parse_schedule(text, {}); }); };
-    const std::string keys = "; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, ahead=, store=";
+    const std::string keys =
+        "; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, ahead=, store=, threads=";
     EXPECT_EQ(message("tile=4"), "schedule: found \"tile=4\"" + keys);
     EXPECT_EQ(message("vector"), "schedule.vector: found \"\"; allowed: a number from 1 to 1048576");
     EXPECT_EQ(message("=4"), "schedule: found \"=4\"" + keys);

@@ -274,13 +274,13 @@ TEST(SpecMistake, AGivenNameThatCannotNameTheLibraryIsRefused) {
 TEST(SpecMistake, AnUnknownTargetIsAnsweredWithTheNearestOne) {
     EXPECT_EQ(refusal("targets = [\"x86-64\", \"x86-64-avx3\"]\n"),
               "net.toml:1:22: targets: found \"x86-64-avx3\"; allowed: \"x86-64\", \"x86-64-avx2\", \"x86-64-avx512\", "
-              "\"host\"; did you mean \"x86-64-avx2\"?");
+              "\"cuda-sm_80\", \"cuda-sm_90\", \"cuda-sm_100\", \"opencl\", \"host\"; did you mean \"x86-64-avx2\"?");
 }
 
 TEST(SpecMistake, AnEmptyListOfTargetsIsRefused) {
     EXPECT_EQ(refusal("targets = []\n"),
               "net.toml:1:11: targets: found an empty array; allowed: one or more of \"x86-64\", \"x86-64-avx2\", "
-              "\"x86-64-avx512\", \"host\"");
+              "\"x86-64-avx512\", \"cuda-sm_80\", \"cuda-sm_90\", \"cuda-sm_100\", \"opencl\", \"host\"");
 }
 
 TEST(SpecMistake, AnUnknownTargetOfTheCommandLineNamesItsOption) {
