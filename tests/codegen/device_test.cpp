@@ -1,0 +1,112 @@
+// The code of a GPU's variants, without a GPU.
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <string>
+
+#include "compiler/emit.h"
+#include "compiler/lower.h"
+#include "compiler/ptx.h"
+
+using namespace fusebn;
+
+namespace {
+
+std::size_t count(const std::string& text, const std::string& part) {
+    std::size_t found = 0;
+    for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) ++found;
+    return found;
+}
+
+// Split and staged, planar and interleaved.
+std::vector<KernelSpec> kernels(const std::vector<DataType>& dtypes) {
+    std::vector<KernelSpec> all;
+    for (const DataType dtype : dtypes) {
+        for (const Op op : {Op::inference, Op::train_forward, Op::backward}) {
+            all.push_back({op, View::planar, dtype, Activation::relu, Residual::none, 32, 64, 3136});
+            all.push_back({op, View::planar, dtype, Activation::relu, Residual::none, 64, 64, 64});
+            all.push_back({op, View::interleaved, dtype, Activation::relu, Residual::none, 100352, 64, 1});
+        }
+    }
+    return all;
+}
+
+DeviceObject compiled(const KernelSpec& k, InstructionSet isa, const std::optional<std::string>& ptxas) {
+    const Schedule schedule = default_gpu_schedule(k, gpu_model(isa));
+    return emit_device_kernel(lower(k, schedule, isa, false), nullptr, isa, "device_test", ptxas);
+}
+
+TEST(Ptx, TakesFusedMultiplicationsApartAndRoundsEveryOther) {
+    const std::string made = without_contraction(
+        ".visible .entry f()\n{\n\tfma.rn.f32 \t%r1, %r2, %r3, %r4;\n\t@%p1 add.f64 \t%rd1, %rd2, %rd3;\n\tmul.f32 "
+        "\t%r5, %r6, 0f3F800000;\n\tmad.lo.s32 \t%r7, %r8, %r9, %r10;\n}\n");
+    EXPECT_EQ(count(made, "fma"), 0u) << made;
+    EXPECT_NE(made.find("mul.rn.f32 \t%product32, %r2, %r3;\n\tadd.rn.f32"), std::string::npos) << made;
+    EXPECT_NE(made.find("@%p1 add.rn.f64 \t%rd1, %rd2, %rd3;"), std::string::npos) << made;
+    EXPECT_NE(made.find("mul.rn.f32 \t%r5, %r6, 0f3F800000;"), std::string::npos) << made;
+    EXPECT_NE(made.find("mad.lo.s32"), std::string::npos) << made;
+}
+
+TEST(Ptx, LimitsTheRegistersOfTheFunctionThatIsNamed) {
+    const std::string made = with_register_limits(".entry f(\n)\n{\n}\n.entry g(\n)\n{\n}\n", {{"g", 64}});
+    EXPECT_EQ(made, ".entry f(\n)\n{\n}\n.entry g(\n)\n.maxnreg 64\n{\n}\n");
+    EXPECT_THROW(with_register_limits(".entry f(\n)\n{\n}\n", {{"h", 64}}), std::runtime_error);
+}
+
+TEST(DeviceCode, HasNoContractionAndAccessesSixteenBytesOfTheTensors) {
+    for (const KernelSpec& k : kernels({DataType::f32, DataType::bf16, DataType::f16})) {
+        SCOPED_TRACE(kernel_name(k));
+        const std::string text = compiled(k, InstructionSet::cuda_sm_90, std::nullopt).bytes;
+        EXPECT_EQ(count(text, "fma.rn"), 0u);
+        EXPECT_EQ(count(text, "\tmul.f32"), 0u);
+        EXPECT_EQ(count(text, "\tadd.f32"), 0u);
+        EXPECT_GE(count(text, "ld.global.nc.v4.b32") + count(text, "ld.global.nc.v2.b64"), 1u);
+        EXPECT_GE(count(text, "st.global.v4.b32") + count(text, "st.global.v2.b64"), 1u);
+    }
+}
+
+TEST(DeviceCode, IsAssembledWithoutSpillsForEveryArchitecture) {
+    const std::optional<std::string> ptxas = find_ptxas();
+    if (!ptxas) GTEST_SKIP() << "no ptxas: a CUDA toolkit's, or FUSEBN_PTXAS";
+    for (const InstructionSet isa :
+         {InstructionSet::cuda_sm_80, InstructionSet::cuda_sm_90, InstructionSet::cuda_sm_100}) {
+        // The schedules are nearly the same: one type each is enough.
+        const DataType dtype = isa == InstructionSet::cuda_sm_90 ? DataType::bf16 : DataType::f32;
+        for (const KernelSpec& k : kernels({dtype})) {
+            const DeviceObject object = compiled(k, isa, ptxas);
+            ASSERT_FALSE(object.functions.empty());
+            for (const DeviceFunction& f : object.functions) {
+                EXPECT_EQ(f.spill_bytes, 0) << kernel_name(k) << " " << to_string(isa) << " " << f.name;
+                EXPECT_GT(f.registers, 0);
+                EXPECT_LE(f.registers, 168) << kernel_name(k) << " " << to_string(isa) << " " << f.name;
+            }
+        }
+    }
+}
+
+TEST(DeviceCode, ExistsForOpenCl) {
+    for (const KernelSpec& k : kernels({DataType::f32, DataType::bf16})) {
+        EXPECT_NE(compiled(k, InstructionSet::opencl, std::nullopt).bytes.find("__kernel"), std::string::npos);
+    }
+}
+
+TEST(GpuSchedules, AreLegalByDefaultAndSayWhatIsNot) {
+    for (const KernelSpec& k : kernels({DataType::f32, DataType::bf16})) {
+        for (const InstructionSet isa : {InstructionSet::cuda_sm_80, InstructionSet::opencl}) {
+            const Schedule s = default_gpu_schedule(k, gpu_model(isa));
+            EXPECT_TRUE(is_legal(s, k)) << kernel_name(k) << " " << to_text(s);
+            EXPECT_TRUE(is_legal(unaligned_schedule(s), k)) << kernel_name(k) << " " << to_text(unaligned_schedule(s));
+            EXPECT_EQ(parse_schedule(to_text(s), Schedule()), s);
+        }
+    }
+    const KernelSpec odd{Op::inference, View::planar, DataType::f32, Activation::relu, Residual::none, 4, 3, 49};
+    Schedule s = default_gpu_schedule(odd, GpuModel());
+    EXPECT_EQ(s.vector, 1);
+    s.vector = 4;
+    EXPECT_FALSE(is_legal(s, odd));
+    s.vector = 1;
+    s.threads = 2000;
+    EXPECT_FALSE(is_legal(s, odd));
+}
+
+}  // namespace
