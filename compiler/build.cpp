@@ -227,6 +227,7 @@ BuildResult build(const LibrarySpec& spec, const BuildOptions& options) {
                 ++result.reused;
                 continue;
             }
+            result.ptx_alone = result.ptx_alone || (is_cuda(v.isa) && !ptxas);
             jobs.push_back({v.symbol, [&k, &v, file, &ptxas] { write_file(file, compile(k, v, ptxas)); }});
         }
     }

@@ -20,6 +20,7 @@ struct BuildResult {
     int compiled = 0;         // objects
     int reused = 0;           // objects that an earlier build had made
     bool up_to_date = false;  // nothing was written
+    bool ptx_alone = false;   // there are CUDA variants, but no ptxas: the driver will compile them
 };
 
 // Builds a library. Objects are kept in <directory>/<name>.objects by a digest of all they depend on, so a changed spec

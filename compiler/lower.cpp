@@ -199,7 +199,8 @@ struct Kernel {
     Kernel(const KernelSpec& spec_, const Schedule& schedule, InstructionSet isa, bool large)
         : spec(spec_), parameters(spec), target(target_of(isa, large)) {
         BatchNormInputs inputs = parameters.inputs(spec);
-        inputs.stays_within = is_device(isa) && schedule.parallel == Schedule::Parallel::channels;
+        inputs.stays_within =
+            is_device(isa) && (spec.view == View::interleaved || schedule.parallel == Schedule::Parallel::channels);
         funcs = batch_norm(spec, inputs);
         const Expr C = funcs.shape.channels;
         std::vector<Expr> tensor = spec.view == View::planar

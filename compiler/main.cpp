@@ -37,6 +37,11 @@ int run_build(const BuildArguments& a) {
         std::cout << "; " << result.compiled << " objects compiled, " << result.reused << " reused, " << std::fixed
                   << std::setprecision(1) << seconds.count() << " s\n";
     }
+    if (result.ptx_alone) {
+        std::cout
+            << "no ptxas was found: the CUDA kernels hold PTX alone, which the driver compiles when they are first "
+               "used; FUSEBN_PTXAS or a CUDA toolkit's bin on PATH gives them machine code\n";
+    }
     return 0;
 }
 

@@ -170,7 +170,10 @@ ChunkSum interleaved_chunk_sum(const std::string& name, const ViewShape& t, Part
     const Expr rows = clamp(t.outer - first, 0, most);  // 0: a chunk that the group's last turn has not
     const auto at = [&](const Expr& row) { return terms({c, first + row}, c, k); };
     const auto R = constant(t.outer);
-    const bool whole_chunks = R && *R % numerics::interleaved::chunk_rows == 0;
+    // A group's last chunks may not be there, and then have no rows: a schedule that makes all of a group's side by
+    // side must not read them.
+    const int together = t.stays_within ? numerics::interleaved::chunks_per_group : 1;
+    const bool whole_chunks = R && *R % (numerics::interleaved::chunk_rows * together) == 0;
 
     ChunkSum sum{Func(name), terms_count, {}};
     assign(sum.f(c, k), Vector(count, cast<float>(0)));

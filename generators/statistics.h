@@ -17,8 +17,9 @@ namespace fusebn {
 struct ViewShape {
     View view;
     Halide::Expr outer, channels, inner;
-    // Sums name no place outside the tensor, not even where a condition leaves it out: what Halide is to know that
-    // makes a copy of it. Costs a minimum where rows or chunks are ragged.
+    // For schedules that make all chunks of a group side by side, and those that copy the tensor: sums read nothing of
+    // chunks that are not there and, planar, name no place outside the tensor, not even where a condition leaves it
+    // out. Costs a condition or a minimum where rows, chunks or groups are ragged.
     bool stays_within = false;
 };
 
