@@ -75,7 +75,7 @@ Status detail::check_state(const BatchNormState& state, const BatchNormState& ow
 void BatchNorm::Impl::set_up(const KernelTable& table) {
     status = check_options(features, options);
     if (status.ok()) status = kernels.build(table, features, options.activation);
-    if (status.ok() && options.device.kind != DeviceKind::cpu) status = open_device();
+    if (status.ok() && options.device != Device::cpu()) status = open_device();
     if (!status.ok()) return;
     slope = static_cast<float>(options.slope);
     ddof = options.running_variance == RunningVariance::unbiased ? 1 : 0;

@@ -114,7 +114,9 @@ TEST_F(CudaErrors, OfEachCallInForwardAndBackward) {
                 // Before the first launch nothing has changed; after it the forward call is void.
                 const bool began = fake_cuda().count("cuLaunchKernel") > calls_before;
                 fake_cuda().fail(0);
-                if (!began) EXPECT_EQ(bn.state().running_mean, std::vector<float>(4));
+                if (!began) {
+                    EXPECT_EQ(bn.state().running_mean, std::vector<float>(4));
+                }
                 EXPECT_EQ(bn.state().num_batches_tracked, 0);
                 expect_error(bn.backward_add(of(t.x), of(t.y), of(t.y), of(t.z)), ErrorCode::no_forward, "");
                 return s;

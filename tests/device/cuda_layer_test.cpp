@@ -64,7 +64,9 @@ public:
         std::vector<std::vector<float>> seen;
         const auto note = [&](const Status& s, std::initializer_list<int> outputs) {
             // In evaluation mode backward has its reasons not to run, which are the CPU's.
-            if (layer->is_training()) EXPECT_TRUE(s.ok()) << s.message();
+            if (layer->is_training()) {
+                EXPECT_TRUE(s.ok()) << s.message();
+            }
             seen.push_back({static_cast<float>(s.code())});
             for (const int i : outputs) seen.push_back(tensors_[static_cast<std::size_t>(i)]->get());
             for (BatchNorm2d* bn : {&*layer, &*other}) {
@@ -139,7 +141,7 @@ TEST_F(CudaLayer, GivesItsKernelsTheDevicesMemoryAlone) {
     expect_ok(bn.forward_add(of(x), of(z), of(y)));
     for (int i = 0; i < fake_run.count; ++i) {
         const FakeArgument& argument = fake_run.arguments[i];
-        if (argument.dimensions > 0) EXPECT_TRUE(argument.on_device) << argument.name;
+        EXPECT_EQ(argument.on_device, argument.dimensions > 0) << argument.name;
     }
     EXPECT_EQ(fake_run["x"].data, x.data());
     EXPECT_EQ(fake_run["new_running_mean"].data, fake_run["running_mean"].data) << "a graph's replays go on from it";

@@ -41,6 +41,10 @@ bool Backend::has_module(const fusebn_device_code& code) {
 
 Status open_backend(const Device& device, std::shared_ptr<Backend>& backend) {
     static Opened opened;
+    if (device.kind == DeviceKind::cpu) {
+        return Status(ErrorCode::no_device,
+                      sentence("options.device: there is no cpu:", device.ordinal, "; expected 0"));
+    }
     if (device.kind != DeviceKind::cuda && device.kind != DeviceKind::opencl) {
         return Status(ErrorCode::invalid_argument,
                       sentence("options.device: its kind is ", static_cast<int>(device.kind),

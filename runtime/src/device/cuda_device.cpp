@@ -87,9 +87,10 @@ public:
     }
 
     Status allocate(const std::size_t* bytes, int count, Handle* pieces) override {
-        std::size_t total = 0;
+        std::size_t total = 0, asked = 0;
         for (int i = 0; i < count; ++i) {
             pieces[i] = total;
+            asked += bytes[i];
             std::size_t padded = 0;
             if (__builtin_add_overflow(bytes[i], piece_alignment - 1, &padded) ||
                 __builtin_add_overflow(total, padded / piece_alignment * piece_alignment, &total)) {
@@ -99,7 +100,7 @@ public:
         }
         cuda::Address begin = 0;
         if (Status s = outcome(driver().allocate(&begin, total > 0 ? total : piece_alignment),
-                               sentence("an allocation of ", total, " bytes").c_str());
+                               sentence("an allocation of ", asked, " bytes").c_str());
             !s.ok()) {
             return s;
         }

@@ -23,7 +23,7 @@ struct DeviceMemory::Impl {
         if (scope.status().ok()) backend->free(&handle, 1);
     }
     Status allocate(const Device& device) {
-        if (device.kind == DeviceKind::cpu) {
+        if (device == Device::cpu()) {
             if (host.reserve(bytes > 0 ? bytes : 1)) return Status();
             return Status(ErrorCode::out_of_memory, sentence("bytes: there is no memory for ", bytes));
         }

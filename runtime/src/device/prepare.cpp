@@ -1,6 +1,7 @@
 // All that is slow or allocates in the calls of one shape, made ahead of them.
 #include "device/helpers.h"
 #include "layer.h"
+#include "text.h"
 
 namespace fusebn {
 
@@ -15,6 +16,16 @@ void* stand_in(int i) { return reinterpret_cast<void*>(static_cast<std::uintptr_
 
 Status BatchNorm::Impl::prepare(const ConstTensor& x, const std::vector<Op>& ops, Residual residual) {
     if (!status.ok()) return status;
+    for (const Op op : ops) {
+        if (static_cast<std::size_t>(op) < std::size(op_names)) continue;
+        return Status(
+            ErrorCode::invalid_argument,
+            sentence("ops: ", static_cast<int>(op), " is unknown; expected Op::inference, train_forward or backward"));
+    }
+    if (static_cast<std::size_t>(residual) >= std::size(residual_names)) {
+        return Status(ErrorCode::invalid_argument, sentence("residual: ", static_cast<int>(residual),
+                                                            " is unknown; expected Residual::none, add or batch_norm"));
+    }
     ConstTensor form = x;
     form.data = stand_in(0);
     const Given given{Role::x, "x", &form};
