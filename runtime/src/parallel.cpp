@@ -103,8 +103,8 @@ int users_parallel_for(const fusebn_context* context, fusebn_task task, std::int
     return loop.error.load();
 }
 
-const fusebn_context pool_context{pool_parallel_for, nullptr};
-fusebn_context users_context{users_parallel_for, nullptr};
+const fusebn_context pool_context{pool_parallel_for, nullptr, nullptr, nullptr, nullptr};
+fusebn_context users_context{users_parallel_for, nullptr, nullptr, nullptr, nullptr};
 
 // Waits for a loop in progress; false from within one, where that would be for ever.
 bool take_turn() noexcept {

@@ -43,7 +43,7 @@ private:
         Launcher* launcher;
         bool rehearsal = false;
         bool queued = false;
-        Status status;
+        Status status{};
     };
 
     static int launch_for_kernel(const fusebn_context* context, const fusebn_device_code* code, const char* function,
