@@ -75,16 +75,16 @@ Status detail::check_state(const BatchNormState& state, const BatchNormState& ow
 void BatchNorm::Impl::set_up(const KernelTable& table) {
     status = check_options(features, options);
     if (status.ok()) status = kernels.build(table, features, options.activation);
-    if (status.ok() && options.device != Device::cpu()) status = open_device();
     if (!status.ok()) return;
     slope = static_cast<float>(options.slope);
     ddof = options.running_variance == RunningVariance::unbiased ? 1 : 0;
     try {
-        allocate();
-        if (device != nullptr) status = write_state(state);
+        if (options.device != Device::cpu()) status = open_device();
+        if (status.ok()) allocate();
     } catch (const std::bad_alloc&) {
         state = BatchNormState();
         grad_gamma = grad_beta = {};
+        device.reset();
         status = Status(ErrorCode::out_of_memory,
                         sentence("features: there is no memory for the state of ", features, " channels"));
     }
@@ -237,11 +237,21 @@ Status BatchNorm::prepare(const ConstTensor& x, const std::vector<Op>& ops, Resi
     return impl_->prepare(x, ops, residual);
 }
 
+Status BatchNorm::read_state(BatchNormState& state) const {
+    if (!status().ok()) return status();
+    BatchNormState copy = impl_->state;
+    if (impl_->device) {
+        if (Status s = impl_->download_state(copy); !s.ok()) return s;
+    }
+    state = std::move(copy);
+    return Status();
+}
+
 Status BatchNorm::set_state(const BatchNormState& state) {
     if (!status().ok()) return status();
     if (Status s = check_state(state, impl_->state); !s.ok()) return s;
     if (impl_->device) {
-        if (Status s = impl_->write_state(state); !s.ok()) return s;
+        if (Status s = impl_->upload_state(state); !s.ok()) return s;
     }
     impl_->state = state;  // of the same sizes: the vectors keep their memory
     impl_->state_is_known = true;
@@ -259,10 +269,10 @@ void BatchNorm::reset_running_stats() {
 
 Status BatchNorm::save(const std::string& path, const std::string& prefix) const {
     if (!status().ok()) return status();
-    if (impl_->device) {
-        if (Status s = impl_->read_state(impl_->state); !s.ok()) return s;
-    }
-    return write_state_file(path, prefix, impl_->state);
+    if (!impl_->device) return write_state_file(path, prefix, impl_->state);
+    BatchNormState copy;
+    if (Status s = read_state(copy); !s.ok()) return s;
+    return write_state_file(path, prefix, copy);
 }
 
 Status BatchNorm::load(const std::string& path, const std::string& prefix) {
@@ -273,7 +283,7 @@ Status BatchNorm::load(const std::string& path, const std::string& prefix) {
         return Status(ErrorCode::bad_file, sentence(path, ": ", s.message()));
     }
     if (impl_->device) {
-        if (Status s = impl_->write_state(loaded); !s.ok()) return s;
+        if (Status s = impl_->upload_state(loaded); !s.ok()) return s;
     }
     impl_->state = loaded;
     impl_->state_is_known = true;

@@ -45,7 +45,6 @@ Status check_places(const Array& weight, const Array& bias, const Array& folded_
 Status fold_batch_norm(const BatchNorm& layer, const float* weight, const float* bias, std::int64_t inputs,
                        float* folded_weight, float* folded_bias, ChannelAxis axis) {
     if (!layer.status().ok()) return layer.status();
-    const BatchNormState& state = layer.state();
     const BatchNormOptions& options = layer.options();
     if (!options.track_running_stats) {
         return Status(ErrorCode::invalid_argument,
@@ -73,6 +72,12 @@ Status fold_batch_norm(const BatchNorm& layer, const float* weight, const float*
     }
     if (Status s = check_places(arrays[0], {"bias", bias, features}, arrays[1], arrays[2]); !s.ok()) return s;
 
+    BatchNormState copy;
+    const bool on_device = options.device != Device::cpu();
+    if (on_device) {
+        if (Status s = layer.read_state(copy); !s.ok()) return s;
+    }
+    const BatchNormState& state = on_device ? copy : layer.state();
     // In blocks of channels, whose scales stay on the stack: nothing is allocated, so nothing can fail from here on.
     constexpr std::int64_t block = 256;
     for (std::int64_t begin = 0; begin < features; begin += block) {

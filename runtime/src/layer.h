@@ -147,7 +147,15 @@ struct BatchNorm::Impl {
     Status reserve_mask(detail::GrowingPiece& piece, const detail::Call& call);
     Status change_mask_view_on_device(const detail::Call& call);
     Status prepare(const ConstTensor& x, const std::vector<Op>& ops, Residual residual);
-    Status rehearse(Op op, Residual residual, detail::Call& call, const detail::Choice& choice);
+    Status rehearse(Op op, Residual residual, const detail::Call& call, const detail::Choice& choice);
+    Status rehearse_forward(bool train, Residual residual, const detail::Call& call, const detail::Choice& choice,
+                            fusebn_entry entry);
+    struct Rehearsal {
+        Residual residual;
+        bool wanted, has_dx;
+    };
+    Status rehearse_backward(const Rehearsal& what, detail::Call call, const detail::Choice& choice,
+                             fusebn_entry entry);
     Status set_stream(void* stream);
     // What cannot be had becomes NaN.
     void fetch(detail::DeviceLayer::Piece piece, std::vector<float>& values);
@@ -156,8 +164,9 @@ struct BatchNorm::Impl {
     void reset_on_device();
     void zero_grad_on_device();
     std::size_t state_size() const { return static_cast<std::size_t>(features); }
-    Status read_state(BatchNormState& into);
-    Status write_state(const BatchNormState& from);
+    // `into` has the sizes of the layer's state.
+    Status download_state(BatchNormState& into);
+    Status upload_state(const BatchNormState& from);
 
     // --- diagnostics.cpp
     // After a forward call that succeeded.

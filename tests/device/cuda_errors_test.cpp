@@ -2,6 +2,7 @@
 // leaves the layer as it was.
 #include <functional>
 
+#include "fusebn/fold.h"
 #include "on_cuda.h"
 
 namespace fusebn::test {
@@ -182,6 +183,22 @@ TEST_F(CudaErrors, InReadingAreNaN) {
     read([&] { return bn.grad_beta()[0]; });
     read([&] { return bn.saved_mean()[0]; });
     read([&] { return bn.saved_inv_std()[0]; });
+    BatchNormState state;
+    state.num_batches_tracked = 42;
+    fake_cuda().fail(3, 719, "cuMemcpyDtoHAsync");
+    expect_error(bn.read_state(state), ErrorCode::launch_failed, "a copy from it failed");
+    EXPECT_EQ(state.num_batches_tracked, 42);
+    EXPECT_TRUE(state.gamma.empty());
+    expect_ok(bn.read_state(state));
+    EXPECT_EQ(state.running_mean, bn.state().running_mean);
+    EXPECT_EQ(state.num_batches_tracked, 1);
+    std::vector<float> weight(8, 2), bias(4, 7);
+    fake_cuda().fail(1, 719, "cuMemcpyDtoHAsync");
+    expect_error(fold_batch_norm(bn, weight.data(), nullptr, 2, weight.data(), bias.data()), ErrorCode::launch_failed,
+                 "a copy from it failed");
+    EXPECT_EQ(bias, std::vector<float>(4, 7));
+    expect_ok(fold_batch_norm(bn, weight.data(), nullptr, 2, weight.data(), bias.data()));
+    EXPECT_NE(bias, std::vector<float>(4, 7));
     fake_cuda().fail(1, 719, "cuMemcpyDtoHAsync");
     expect_error(bn.save("nowhere"), ErrorCode::launch_failed, "a copy from it failed");
 }

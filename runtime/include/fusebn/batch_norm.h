@@ -9,6 +9,30 @@
 //
 // Every refusal is an error code with a sentence; when one is returned, the outputs and the layer's state are as they
 // were (but for the outputs where a function given to set_parallel_for threw).
+//
+// On a device (BatchNormOptions::device) a layer takes tensors of the device's memory and is the same layer: the same
+// calls, bits, state and files. What is different:
+//
+//   calls        Return when they are queued on the layer's stream (set_stream), in the order that they came. What goes
+//                wrong on the device afterwards a later call says (launch_failed). The layer, its library and the
+//                tensors must stay until the stream is done with them, and as long as a captured graph is replayed.
+//   memory       Calls load code and allocate when they meet something for the first time; prepare() does that ahead.
+//                Working memory and masks grow only, and go with the layer. Masks are a byte an element.
+//   capture      After prepare() forward and backward may be captured into a CUDA graph: they queue launches and
+//                nothing else. Replays go on from the state that the one before left, but num_batches_tracked counts
+//                the capture as one, and cumulative momentum is refused (launch_failed). No layer may be made or go
+//                while a stream is captured.
+//   state        It is on the device. state(), grad_gamma(), grad_beta(), saved_mean() and saved_inv_std() copy it when
+//                they are called, after all that is queued: they wait for the stream, change what the last call of them
+//                returned, and are no calls for several threads at once. What cannot be copied is NaN; read_state() and
+//                save() say why. set_state(), load() and reset_running_stats() wait too.
+//   diagnostics  Where somebody listens, a training call waits, for what drift is measured by; not while it is
+//                captured, when drift is not measured.
+//   failures     Where the driver refuses a launch, what was queued before it runs all the same: outputs, gradients and
+//                running statistics of that call may be incomplete. A call without a status (zero_grad,
+//                reset_running_stats) that fails is told of by the next forward or backward.
+//   context      CUDA: the thread's current context when the layer is made, if it is of that device, else the device's
+//                primary one; calls make it current for their time. OpenCL: that of opencl_context().
 #pragma once
 
 #include <cstdint>
@@ -55,7 +79,7 @@ struct BatchNormOptions {
     Activation activation = Activation::none;
     double slope = 0.01;  // leaky_relu's, of values below zero; finite, rounded to f32
     RunningVariance running_variance = RunningVariance::unbiased;
-    Device device = {};  // where the tensors are, and where the kernels run
+    Device device = {};  // where the tensors are, and where the kernels run; see above
 };
 
 // What becomes of a parameter's gradient: not touched, set, or added to.
@@ -104,8 +128,8 @@ public:
     BatchNorm(BatchNorm&&) noexcept;
     BatchNorm& operator=(BatchNorm&&) noexcept;
 
-    // Whether construction succeeded: invalid_argument (features, an option), bad_library, out_of_memory. Every other
-    // call returns this status when it is not ok. invalid_argument: the layer was moved from.
+    // Whether construction succeeded: invalid_argument (features, an option), bad_library, out_of_memory, no_device,
+    // launch_failed. Every other call returns this status when it is not ok. invalid_argument: it was moved from.
     const Status& status() const;
 
     int features() const;
@@ -122,21 +146,34 @@ public:
     Status freeze_statistics(bool frozen = true);
     bool statistics_frozen() const;
 
-    // On a device: the stream that all that follows is queued on (CUDA: a CUstream, or cudaStream_t; OpenCL: an
-    // in-order cl_command_queue of opencl_context()); null, as at first, for the default one. Waits for the stream
-    // before it.
+    // The stream that all that follows is queued on: a CUstream or cudaStream_t of the layer's context, or an in-order
+    // cl_command_queue of opencl_context(). Null, as at first, for the default one: CUDA's legacy stream,
+    // opencl_queue(). The stream before it must still be there: it is waited for, as it uses the layer's memory.
+    // launch_failed: one of the two is being captured, or what the driver says; invalid_argument: a stream that layers
+    // cannot run on, or any on the CPU but null. Unchanged then.
     Status set_stream(void* stream);
+
+    // Makes calls on tensors of x's form ready, so that they allocate and load nothing and wait for nothing: `ops` with
+    // what `residual` says (forward_add and its gradient, for one), in the layer's mode as it is now. x's data is not
+    // looked at and may be null; all tensors of the calls are to be as x is, strides too. For frozen statistics the
+    // forward call is Op::inference. Nothing of the layer's state changes.
+    // On the CPU it says whether the library has the kernels. Fails as forward does, and with invalid_argument for an
+    // unknown op or residual.
     Status prepare(const ConstTensor& x, const std::vector<Op>& ops, Residual residual = Residual::none);
 
     // y = act(bn(x)). In training mode also updates the running statistics and keeps the batch's mean and inv_std.
     //   x, y   [features channels], the same layout, type and extents; y may be exactly x (in place; backward will then
     //          need x from elsewhere)
     // Fails with: null_pointer, wrong_layout, shape_mismatch, empty_tensor, too_large, unsupported_strides, misaligned,
-    // overlap, one_value_per_channel, no_kernel, unsupported_cpu, out_of_memory; with status() where that is not ok
-    // (bad_library, for one). y untouched, state unchanged. And with invalid_argument where a function given to
-    // set_parallel_for threw: state unchanged, but y incomplete, the one exception to "untouched", and the next
-    // backward call wants another forward call first.
+    // overlap, one_value_per_channel, no_kernel, unsupported_cpu, out_of_memory; on a device not_device_memory and
+    // launch_failed; with status() where that is not ok (bad_library, for one). y untouched, state unchanged. And with
+    // invalid_argument where a function given to set_parallel_for threw: state unchanged, but y incomplete, the one
+    // exception to "untouched" on the CPU, and the next backward call wants another forward call first.
+    //
     // In evaluation mode, calls from several threads at once on one layer are safe as long as nobody changes it.
+    //
+    // OpenCL: a tensor's data is its cl_mem; anything else there cannot be told from one. Of two cl_mems that differ it
+    // is not known whether they are parts of one buffer, so such an overlap is not seen.
     Status forward(const ConstTensor& x, const Tensor& y);
 
     // y = act(bn(x) + residual). `residual` is as x is; y may be exactly x or exactly residual. Needs a library with
@@ -174,10 +211,11 @@ public:
                         const std::optional<Tensor>& dx, const std::optional<Tensor>& dx_other,
                         const BackwardOptions& options = {});
 
-    // The parameters, `features` values each, for an optimiser to write between calls; null when not affine.
+    // The parameters, `features` values each, for an optimiser to write between calls; null when not affine. On a
+    // device, for an optimiser's kernels: addresses of its memory (OpenCL: each a cl_mem).
     float* gamma();
     float* beta();
-    // The same of their gradients, on a device; null on the CPU.
+    // The same of their gradients on a device; null on the CPU.
     float* device_grad_gamma();
     float* device_grad_beta();
     // Gradients of the parameters, `features` values each; zeros at first, empty when not affine.
@@ -190,7 +228,7 @@ public:
     const std::vector<double>& saved_mean() const;
     const std::vector<double>& saved_inv_std() const;
     // Bytes that the last training call keeps for backward: 16 a channel, and after forward_add with relu, relu6 or
-    // leaky_relu a bit an element, rows rounded up to 4 bytes.
+    // leaky_relu a bit an element, rows rounded up to 4 bytes; on a device a byte, rows rounded up to 32.
     std::size_t saved_bytes() const;
 
     void set_diagnostics(Diagnostics diagnostics);
@@ -204,6 +242,8 @@ public:
     static std::string last_kernel();
 
     const BatchNormState& state() const;
+    // The same into `state`, and why it cannot be had, as on a device it may not: launch_failed; `state` as it was.
+    Status read_state(BatchNormState& state) const;
     // invalid_argument: a vector whose size is not what state() has, a negative running_var; unchanged.
     Status set_state(const BatchNormState& state);
     // running_mean 0, running_var 1, num_batches_tracked 0.

@@ -1,4 +1,6 @@
 // All that is slow or allocates in the calls of one shape, made ahead of them.
+#include <utility>
+
 #include "device/helpers.h"
 #include "layer.h"
 #include "text.h"
@@ -50,8 +52,7 @@ Status BatchNorm::Impl::prepare(const ConstTensor& x, const std::vector<Op>& ops
     return Status();
 }
 
-Status BatchNorm::Impl::rehearse(Op op, Residual residual, Call& call, const Choice& choice) {
-    using D = DeviceLayer;
+Status BatchNorm::Impl::rehearse(Op op, Residual residual, const Call& call, const Choice& choice) {
     const std::lock_guard<std::mutex> lock(device->busy);
     const ContextScope scope(device->backend());
     if (!scope.status().ok()) return scope.status();
@@ -69,35 +70,50 @@ Status BatchNorm::Impl::rehearse(Op op, Residual residual, Call& call, const Cho
     if (op == Op::backward || residual == Residual::add) {
         if (Status s = prepare_helpers(device->launcher); !s.ok()) return s;
     }
-    auto* const bytes_of_mask = D::pointer<std::uint8_t>(device->mask.handle());
     for (const fusebn_entry entry : {choice.variant->entry, choice.variant->entry_unaligned}) {
         if (entry == nullptr) continue;
-        const double momentum = 0;
-        KernelCall kernel(call, features);
-        if (op == Op::backward) {
-            const BackwardOptions wanted;
-            const ConstTensor none;
-            const BackwardArguments arguments{residual, none, none, nullptr, this, std::nullopt, std::nullopt, wanted};
-            const BackwardSide side{{device->f64(D::spare_mean), device->f64(D::spare_inv_std)},
-                                    device->f32(D::spare_dgamma),
-                                    device->f32(D::spare_dbeta)};
-            add_backward(kernel, {arguments, call, choice, true}, bytes_of_mask, side,
-                         residual == Residual::batch_norm ? &side : nullptr);
-        } else {
-            const bool train = op == Op::train_forward;
-            const auto add = [&](Role x) { train ? add_training(kernel, x, &momentum) : add_running(kernel, x); };
-            add(Role::x);
-            kernel.scalar(&slope);
-            if (residual == Residual::add) kernel.tensor(Role::addend);
-            if (residual == Residual::batch_norm) add(Role::addend);
-            kernel.tensor(Role::out);
-            if (has_mask) kernel.mask(bytes_of_mask);
-            if (train) add_results(kernel, results_on_device());
-            if (train && residual == Residual::batch_norm) add_results(kernel, results_on_device());
+        if (op != Op::backward) {
+            if (Status s = rehearse_forward(op == Op::train_forward, residual, call, choice, entry); !s.ok()) return s;
+            continue;
         }
-        if (Status s = device->launcher.rehearse(kernel, choice, entry); !s.ok()) return s;
+        for (const auto& [wanted, has_dx] : {std::pair(true, true), std::pair(true, false), std::pair(false, true)}) {
+            if (Status s = rehearse_backward({residual, wanted, has_dx}, call, choice, entry); !s.ok()) return s;
+        }
     }
     return Status();
+}
+
+Status BatchNorm::Impl::rehearse_forward(bool train, Residual residual, const Call& call, const Choice& choice,
+                                         fusebn_entry entry) {
+    const double momentum = 0;
+    KernelCall kernel(call, features);
+    const auto add = [&](Role x) { train ? add_training(kernel, x, &momentum) : add_running(kernel, x); };
+    add(Role::x);
+    kernel.scalar(&slope);
+    if (residual == Residual::add) kernel.tensor(Role::addend);
+    if (residual == Residual::batch_norm) add(Role::addend);
+    kernel.tensor(Role::out);
+    if (train && saves_mask(options.activation, residual)) {
+        kernel.mask(DeviceLayer::pointer<std::uint8_t>(device->mask.handle()));
+    }
+    if (train) add_results(kernel, results_on_device());
+    if (train && residual == Residual::batch_norm) add_results(kernel, results_on_device());
+    return device->launcher.rehearse(kernel, choice, entry);
+}
+
+Status BatchNorm::Impl::rehearse_backward(const Rehearsal& what, Call call, const Choice& choice, fusebn_entry entry) {
+    using D = DeviceLayer;
+    if (!what.has_dx) call[Role::out].name = call[Role::addend_out].name = nullptr;
+    const BackwardOptions defaults;
+    const ConstTensor none;
+    const BackwardArguments arguments{what.residual, none, none, nullptr, this, std::nullopt, std::nullopt, defaults};
+    const BackwardSide side{{device->f64(D::spare_mean), device->f64(D::spare_inv_std)},
+                            device->f32(D::spare_dgamma),
+                            device->f32(D::spare_dbeta)};
+    KernelCall kernel(call, features);
+    add_backward(kernel, {arguments, call, choice, what.wanted}, D::pointer<std::uint8_t>(device->mask.handle()), side,
+                 what.residual == Residual::batch_norm ? &side : nullptr);
+    return device->launcher.rehearse(kernel, choice, entry);
 }
 
 }  // namespace fusebn

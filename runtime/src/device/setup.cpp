@@ -88,7 +88,7 @@ void BatchNorm::Impl::zero_grad_on_device() {
     if (!s.ok()) deferred = s;
 }
 
-Status BatchNorm::Impl::write_state(const BatchNormState& from) {
+Status BatchNorm::Impl::upload_state(const BatchNormState& from) {
     const std::lock_guard<std::mutex> lock(device->busy);
     const ContextScope scope(device->backend());
     if (!scope.status().ok()) return scope.status();
@@ -101,7 +101,7 @@ Status BatchNorm::Impl::write_state(const BatchNormState& from) {
     return upload(DeviceLayer::running_var, from.running_var);
 }
 
-Status BatchNorm::Impl::read_state(BatchNormState& into) {
+Status BatchNorm::Impl::download_state(BatchNormState& into) {
     const std::lock_guard<std::mutex> lock(device->busy);
     const ContextScope scope(device->backend());
     if (!scope.status().ok()) return scope.status();
