@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <memory>
 
 namespace fusebn::test {
@@ -95,7 +96,11 @@ void* at(std::uint64_t address) { return reinterpret_cast<void*>(static_cast<std
 
 }  // namespace
 
-void* FakeCuda::make_context(int device) { return new Context{device}; }
+void* FakeCuda::make_context(int device) {
+    static std::deque<Context> made;
+    made.push_back({device});
+    return &made.back();
+}
 
 int FakeCuda::count(const std::string& name) const {
     return static_cast<int>(std::count(calls.begin(), calls.end(), name));

@@ -1,7 +1,9 @@
 #include "on_cuda.h"
 
-#include <cmath>
 #include <cstring>
+
+#include "device/helper_code.h"
+#include "ptx.h"
 
 namespace fusebn::test {
 namespace {
@@ -11,22 +13,6 @@ T argument(const FakeLaunch& launch, int i) {
     T value{};
     std::memcpy(&value, launch.arguments[i], sizeof(T));
     return value;
-}
-
-// As device/helper_code.h says.
-template <class T>
-void fake_mask(const FakeLaunch& l) {
-    const auto* const y = argument<const T*>(l, 0);
-    auto* const mask = argument<std::uint8_t*>(l, 1);
-    const auto number = [&](int i) { return argument<std::int64_t>(l, i); };
-    const auto last = argument<std::uint32_t>(l, 11);
-    for (std::int64_t row = 0; row < number(2); ++row) {
-        const std::int64_t outer = row / number(3), channel = row % number(3);
-        for (std::int64_t i = 0; i < number(4); ++i) {
-            const T value = y[outer * number(5) + channel * number(6) + i * number(7)];
-            mask[outer * number(8) + channel * number(9) + i * number(10)] = static_cast<T>(value - 1) < last ? 1 : 0;
-        }
-    }
 }
 
 }  // namespace
@@ -39,22 +25,10 @@ void register_kernels() {
                                     if (fake_apply(argument<std::uint64_t>(l, 0), argument<double*>(l, 1)) == 0) return;
                                     fake_cuda().faults.emplace_back("working memory is not what it was");
                                 }};
-    kernels["fusebn_add"] = {{8, 8, 4}, [](const FakeLaunch& l) {
-                                 auto* const y = argument<float*>(l, 0);
-                                 const auto* const x = argument<const float*>(l, 1);
-                                 for (int i = 0; i < argument<std::int32_t>(l, 2); ++i) y[i] = y[i] + x[i];
-                             }};
-    kernels["fusebn_constants"] = {{8, 8, 8, 8, 8, 4}, [](const FakeLaunch& l) {
-                                       for (int i = 0; i < argument<std::int32_t>(l, 5); ++i) {
-                                           argument<double*>(l, 3)[i] = argument<const float*>(l, 0)[i];
-                                           const double var = argument<const float*>(l, 1)[i];
-                                           argument<double*>(l, 4)[i] = 1.0 / std::sqrt(var + argument<double>(l, 2));
-                                       }
-                                   }};
-    const std::vector<std::size_t> mask_arguments = {8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 4};
-    kernels["fusebn_mask8"] = {mask_arguments, fake_mask<std::uint8_t>};
-    kernels["fusebn_mask16"] = {mask_arguments, fake_mask<std::uint16_t>};
-    kernels["fusebn_mask32"] = {mask_arguments, fake_mask<std::uint32_t>};
+    static const auto own = ptx_kernels(detail::helper_code(DeviceKind::cuda).text);
+    for (const auto& [name, kernel] : own) {
+        kernels[name] = {kernel->argument_bytes(), [kernel = kernel](const FakeLaunch& l) { kernel->run(l); }};
+    }
 }
 
 DeviceTensor::DeviceTensor(const Device& device, const std::vector<float>& values, DataType dtype)

@@ -19,7 +19,7 @@ protected:
         BatchNorm2d bn(4, library.table(), on(device));
         const DeviceTensor x(device, noise(512)), y(device, noise(512));
         Status s = bn.forward(x.view(Layout::NCHW, shape), y.view(Layout::NCHW, shape));
-        kernel_ = BatchNorm::last_kernel();
+        if (s.ok()) kernel_ = BatchNorm::last_kernel();  // of an earlier library else, which is gone
         // What prepare() says is the same.
         EXPECT_EQ(bn.prepare({nullptr, DataType::f32, Layout::NCHW, shape}, {Op::train_forward}).message(),
                   s.message());
