@@ -161,6 +161,32 @@ TEST_F(CudaLayer, GivesItsKernelsTheDevicesMemoryAlone) {
     EXPECT_FALSE(fake_run["dx"].on_device);
 }
 
+// One spatial element: forward and backward may run in different views, and the mask follows.
+TEST_F(CudaLayer, ChangesTheViewOfItsMaskWithTheTensors) {
+    FakeLibrary library = library_of_both(Activation::relu);
+    const Extents extents{9, 4, 1, 1}, apart{8, 2, 1, 1};
+    for (const bool frozen : {false, true}) {
+        for (const bool forward_is_dense : {true, false}) {
+            BatchNorm2d bn(4, library.table(), on(Device::cuda(), Activation::relu));
+            expect_ok(bn.freeze_statistics(frozen));
+            DeviceTensor x(Device::cuda(), noise(72, 1)), z(Device::cuda(), noise(72)),
+                dy(Device::cuda(), noise(72, 2));
+            DeviceTensor y(Device::cuda(), noise(72)), dx(Device::cuda(), noise(72)), dz(Device::cuda(), noise(72));
+            const auto of = [&](const DeviceTensor& t, bool dense) {
+                return t.view(Layout::NCHW, extents, dense ? Extents() : apart);
+            };
+            expect_ok(bn.forward_add(of(x, forward_is_dense), of(z, true), of(y, true)));
+            for (const bool backward_is_dense : {!forward_is_dense, forward_is_dense, true}) {
+                dz.set(std::vector<float>(72, -7));
+                expect_ok(bn.backward_add(of(x, backward_is_dense), of(dy, true), of(dx, true), of(dz, true)));
+                EXPECT_EQ(fake_run["mask"].dimensions, backward_is_dense ? 2 : 3);
+                const std::vector<float> result = y.get(), gradient = dz.get(), given = dy.get();
+                for (std::size_t i = 0; i < 36; ++i) EXPECT_EQ(gradient[i], result[i] > 0 ? given[i] : 0) << i;
+            }
+        }
+    }
+}
+
 TEST_F(CudaLayer, SavesAndLoadsAsTheCpusDoes) {
     FakeLibrary library = library_of_both();
     BatchNorm2d cpu(4, library.table()), cuda(4, library.table(), on(Device::cuda()));
