@@ -2,6 +2,8 @@
 #include <device_layers.h>
 #include <dlfcn.h>
 
+#include <thread>
+
 #include "rig.h"
 
 namespace fusebn::test {
@@ -151,6 +153,23 @@ TEST_F(OpenCl, KernelsTakeUnalignedStridesBySayingSo) {
     DeviceTensor x(Device::opencl(), noise(512)), y(Device::opencl(), noise(512)), z(Device::opencl(), noise(512));
     expect_ok(bn.forward(of(x, {81, 20, 3, 1}), of(y)));
     EXPECT_NE(BatchNorm::last_kernel().find(" opencl ["), std::string::npos) << BatchNorm::last_kernel();
+}
+
+TEST_F(OpenCl, EvaluationMayBeCalledFromThreadsAtOnce) {
+    BatchNorm2d bn = layer();
+    bn.eval();
+    DeviceTensor x(Device::opencl(), noise(72)), expected(Device::opencl(), noise(72));
+    expect_ok(bn.forward(of(x), of(expected)));
+    std::vector<std::unique_ptr<DeviceTensor>> results;
+    for (int i = 0; i < 4; ++i) results.push_back(std::make_unique<DeviceTensor>(Device::opencl(), noise(72)));
+    std::vector<std::thread> threads;
+    for (auto& y : results) {
+        threads.emplace_back([&] {
+            for (int i = 0; i < 50; ++i) expect_ok(bn.forward(of(x), of(*y)));
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const auto& y : results) EXPECT_EQ(y->get(), expected.get());
 }
 
 TEST_F(OpenCl, LayersMayGoWhileTheirWorkIsOnItsWay) {
