@@ -36,6 +36,7 @@ FakeLibrary library_of_both(Activation activation, DataType dtype) {
 }
 
 void OnCuda::SetUp() {
+    EXPECT_GT(device_count(DeviceKind::cuda), 0);  // once a process: no test's failures are to meet it
     register_kernels();
     fake_cuda().forget();
 }
