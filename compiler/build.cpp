@@ -213,12 +213,14 @@ BuildResult build(const LibrarySpec& spec, const BuildOptions& options) {
     const FolderLock lock(objects / ".lock");
 
     const std::optional<std::string> ptxas = find_ptxas();
+    const std::string assembler = " ptxas=" + (ptxas ? digest(read_file(*ptxas)) : std::string("none"));
     std::vector<std::pair<ManifestVariant*, std::string>> files;  // each variant's object file
     std::vector<Job> jobs;
     std::string keys;
     for (ManifestKernel& k : m.kernels) {
         for (ManifestVariant& v : k.variants) {
-            const std::string key = object_key(k, v);
+            result.ptx_alone = result.ptx_alone || (is_cuda(v.isa) && !ptxas);
+            const std::string key = object_key(k, v) + (is_cuda(v.isa) ? assembler : "");
             keys += key + "\n";
             const std::string file = objects / (v.symbol.substr(m.name.size() + 2) + "-" + digest(key) + ".o");
             files.emplace_back(&v, file);
@@ -227,7 +229,6 @@ BuildResult build(const LibrarySpec& spec, const BuildOptions& options) {
                 ++result.reused;
                 continue;
             }
-            result.ptx_alone = result.ptx_alone || (is_cuda(v.isa) && !ptxas);
             jobs.push_back({v.symbol, [&k, &v, file, &ptxas] { write_file(file, compile(k, v, ptxas)); }});
         }
     }

@@ -38,6 +38,9 @@ struct DeviceObject {
 DeviceObject emit_device_kernel(const Lowered& kernel, const Lowered* unaligned, InstructionSet isa,
                                 const std::string& symbol, const std::optional<std::string>& ptxas);
 
+// What a device is given of it: exact PTX, or OpenCL C.
+std::string device_text(const Lowered& kernel, InstructionSet isa, const std::string& symbol);
+
 // Whether `object` is a whole object file that defines `symbol`.
 bool defines(const std::string& object, const std::string& symbol);
 

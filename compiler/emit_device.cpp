@@ -95,6 +95,12 @@ void define_code(llvm::Module& module, const std::string& text, const std::vecto
                              "fusebn_device_code");
 }
 
+std::string exact_text(const llvm::GlobalVariable& source, InstructionSet isa) {
+    std::string text = llvm::cast<llvm::ConstantDataArray>(source.getInitializer())->getRawDataValues().str();
+    while (!text.empty() && text.back() == '\0') text.pop_back();
+    return is_cuda(isa) ? without_contraction(text) : text;
+}
+
 // One form of a kernel, its entry called `symbol`.
 std::unique_ptr<llvm::Module> one_form(llvm::LLVMContext& context, const Lowered& kernel, InstructionSet isa,
                                        const std::string& symbol, const std::optional<std::string>& ptxas,
@@ -104,17 +110,13 @@ std::unique_ptr<llvm::Module> one_form(llvm::LLVMContext& context, const Lowered
     module->setDataLayout(machine->createDataLayout());
     module->setTargetTriple(machine->getTargetTriple());
     llvm::GlobalVariable& source = text_of(*module, symbol);
-    std::string text = llvm::cast<llvm::ConstantDataArray>(source.getInitializer())->getRawDataValues().str();
-    while (!text.empty() && text.back() == '\0') text.pop_back();
+    std::string text = exact_text(source, isa);
     std::vector<Cubin> made;
-    if (is_cuda(isa)) {
-        text = without_contraction(text);
-        if (ptxas) {
-            const int sm = static_cast<int>(isa) - 1000;
-            made.push_back(assemble(*ptxas, text, sm));
-            const auto limits = register_limits(made.back(), launched(*module));
-            if (!limits.empty()) made.back() = assemble(*ptxas, text = with_register_limits(text, limits), sm);
-        }
+    if (is_cuda(isa) && ptxas) {
+        const int sm = static_cast<int>(isa) - 1000;
+        made.push_back(assemble(*ptxas, text, sm));
+        const auto limits = register_limits(made.back(), launched(*module));
+        if (!limits.empty()) made.back() = assemble(*ptxas, text = with_register_limits(text, limits), sm);
     }
     // Nobody reads it any more; the prelude's functions ignore it.
     source.replaceAllUsesWith(llvm::ConstantPointerNull::get(llvm::PointerType::get(context, 0)));
@@ -130,6 +132,12 @@ std::unique_ptr<llvm::Module> one_form(llvm::LLVMContext& context, const Lowered
 }
 
 }  // namespace
+
+std::string device_text(const Lowered& kernel, InstructionSet isa, const std::string& symbol) {
+    llvm::LLVMContext context;
+    const auto module = parse(context, kernel.bitcode, symbol);
+    return exact_text(text_of(*module, symbol), isa);
+}
 
 DeviceObject emit_device_kernel(const Lowered& kernel, const Lowered* unaligned, InstructionSet isa,
                                 const std::string& symbol, const std::optional<std::string>& ptxas) {

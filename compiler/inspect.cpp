@@ -97,6 +97,8 @@ std::string inspect(const InspectOptions& options) {
     if (options.show == InspectOptions::Show::statement) {
         return lowered_statement(k.kernel, v.schedule, v.isa, k.large);
     }
+    // Of a device what its own compiler is given.
+    if (is_device(v.isa)) return device_text(lower(k.kernel, v.schedule, v.isa, k.large), v.isa, v.symbol);
     return emit_kernel(lower(k.kernel, v.schedule, v.isa, k.large), v.isa, v.symbol, Emit::assembly).assembly;
 }
 

@@ -294,6 +294,9 @@ auto with_reason(const KernelSpec& spec, F&& f) -> decltype(f()) {
 }  // namespace
 
 Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet isa, bool large) {
+    if (isa == InstructionSet::opencl && spec.dtype == DataType::f16) {
+        throw std::runtime_error(kernel_name(spec) + ": opencl has no f16; allowed: f32, bf16");
+    }
     return with_reason(spec, [&]() -> Lowered {
         Kernel kernel(spec, schedule, isa, large);
         const std::string name = kernel_name(spec);

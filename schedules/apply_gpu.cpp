@@ -17,13 +17,11 @@ namespace {
 
 using vars::c, vars::g, vars::k, vars::l, vars::n, vars::r, vars::s;
 
-// Totals: 8 channels are a sector and a half of f64 pairs; their sections side by side.
+// Totals: 8 channels are two sectors of f64; their sections side by side.
 constexpr int channels_of_a_total = 8, sections_of_a_total = 32, section_unroll = 8;
 constexpr int channel_threads = 64;
 
 const auto guard = TailStrategy::GuardWithIf;
-
-Var var(const char* name) { return Var(name); }
 
 // Where a channel's chunks are made: in the blocks of `consumer`.
 struct Block {
@@ -40,7 +38,7 @@ void accumulate(Func& sums, Func& result, const Var& thread) {
 // A chunk's 16 lanes by 16 / width threads, chunks side by side: `chunks` of them (0: as many as there are), each of
 // `channels` channels.
 void place_planar_chunks(Reduction& red, const Block& at, int width, int chunks, int channels, int threads) {
-    const Var thread = var("thread"), lane = var("lane"), turn = var("turn");
+    const Var thread = Var("thread"), lane = Var("lane"), turn = Var("turn");
     for (ChunkSum& sum : red.sums) {
         Func stored = sum.f.in();
         stored.compute_at(at.level()).store_in(MemoryType::GPUShared).bound_extent(l, numerics::planar::lanes);
@@ -64,7 +62,7 @@ void place_planar_chunks(Reduction& red, const Block& at, int width, int chunks,
 
 // A chunk of `width` channels by one thread, all of it in registers.
 void place_interleaved_chunks(Reduction& red, const Block& at, int width, int channels) {
-    const Var thread = var("thread"), lane = var("lane");
+    const Var thread = Var("thread"), lane = Var("lane");
     red.chunk.compute_at(at.level()).store_in(MemoryType::GPUShared);
     red.chunk.bound_extent(k, numerics::interleaved::chunks_per_group).bound_extent(c, channels);
     red.chunk.split(c, c, lane, width).vectorize(lane).reorder(lane, c, k).fuse(c, k, thread).gpu_threads(thread);
@@ -80,7 +78,7 @@ void place_interleaved_chunks(Reduction& red, const Block& at, int width, int ch
 // Groups to totals in a launch of their own.
 void place_totals(Reduction& red) {
     Func total = red.total.result, section = red.section.result;
-    const Var block = var("block"), thread = var("thread"), turn = var("turn");
+    const Var block = Var("block"), thread = Var("thread"), turn = Var("turn");
     total.compute_root().split(c, block, c, channels_of_a_total, guard).gpu_blocks(block).gpu_threads(c);
     accumulate(red.total.sums, total, c);
     section.compute_at(total, block).store_in(MemoryType::GPUShared).bound_extent(c, channels_of_a_total);
@@ -118,7 +116,7 @@ int staged_width(const KernelSpec& spec, const Schedule& schedule) {
 
 void place_channel_results(BatchNormFuncs& f) {
     if (!f.channel_results.defined()) return;
-    const Var block = var("block");
+    const Var block = Var("block");
     f.channel_results.split(c, block, c, channel_threads, guard).gpu_blocks(block).gpu_threads(c);
 }
 
@@ -162,8 +160,8 @@ void apply_planar_gpu(BatchNormFuncs& f, const Schedule& schedule) {
     const bool staged = schedule.parallel == Schedule::Parallel::channels;
     const int tile = std::max(1, schedule.block);
     const Threads threads = threads_of(schedule, f.spec);
-    const Var vector = var("vector"), thread = var("thread"), turn = var("turn"), run = var("run"),
-              block = var("block"), column = var("column");
+    const Var vector = Var("vector"), thread = Var("thread"), turn = Var("turn"), run = Var("run"),
+              block = Var("block"), column = Var("column");
     // Of a block's channels and samples.
     const auto by_threads = [&](Func& func, const Var& row, const Var& channel, const Var& sample) {
         func.split(row, row, vector, schedule.vector, guard).vectorize(vector);
@@ -172,7 +170,7 @@ void apply_planar_gpu(BatchNormFuncs& f, const Schedule& schedule) {
             func.fuse(row, sample, row).split(row, row, thread, schedule.threads, guard);
             func.split(row, row, turn, schedule.unroll, guard).reorder(vector, turn, row, thread);
         } else {
-            Var x = var("x"), y = var("y");
+            Var x = Var("x"), y = Var("y");
             func.split(row, row, x, threads.x).split(sample, sample, y, threads.y, guard);
             if (threads.unroll_run > 1) {
                 func.split(row, row, turn, threads.unroll_run, guard);
@@ -217,15 +215,17 @@ void apply_planar_gpu(BatchNormFuncs& f, const Schedule& schedule) {
     }
     for (Reduction& red : f.reductions) {
         Func group = red.group.result;
-        const Var one = var("one");
+        const Var one = Var("one");
         group.compute_root().split(g, g, one, 1).reorder(one, c, g).fuse(c, g, block);
         group.gpu_blocks(block).gpu_threads(one);
         accumulate(red.group.sums, group, one);
         place_affine_of_sums(f, {group, block});
         const int chunks = numerics::planar::chunks_per_group;
-        // 4 lanes a thread, of 16-bit elements too: 8 took 1.09 times as long in 64 channels of 112x112.
+        // 4 lanes a thread, of 16-bit elements too: 8 of them (in both loops) took 1.09 times as long in 64 channels of
+        // 112x112.
         const int width = std::min(schedule.vector, 4);
-        place_planar_chunks(red, {group, block}, width, chunks, 1, chunks * numerics::planar::lanes / width);
+        place_planar_chunks(red, {group, block}, width, chunks, 1,
+                            std::min(chunks * numerics::planar::lanes / width, most_statistics_threads));
         place_totals(red);
     }
     place_channel_results(f);
@@ -233,8 +233,8 @@ void apply_planar_gpu(BatchNormFuncs& f, const Schedule& schedule) {
 
 void apply_interleaved_gpu(BatchNormFuncs& f, const Schedule& schedule) {
     const int tile = schedule.block, columns = tile / schedule.vector;
-    const Var vector = var("vector"), thread = var("thread"), turn = var("turn"), run = var("run"),
-              block = var("block"), column = var("column");
+    const Var vector = Var("vector"), thread = Var("thread"), turn = Var("turn"), run = Var("run"),
+              block = Var("block"), column = Var("column");
     for (Reduction& red : f.reductions) {
         Func group = red.group.result;
         group.compute_root().split(c, column, c, tile, guard).reorder(c, column, g).fuse(column, g, block);
@@ -247,8 +247,8 @@ void apply_interleaved_gpu(BatchNormFuncs& f, const Schedule& schedule) {
     place_channel_results(f);
 
     // Each split's parts have names of their own: Halide's simplifier wants every name once.
-    const Var in_tile = var("in_tile"), x = var("x"), in_run = var("in_run"), turns = var("turns"), rows = var("rows"),
-              y = var("y");
+    const Var in_tile = Var("in_tile"), x = Var("x"), in_run = Var("in_run"), turns = Var("turns"), rows = Var("rows"),
+              y = Var("y");
     std::vector<VarOrRVar> order;  // innermost first
     f.tensors.split(c, column, schedule.vector > 1 ? in_tile : x, tile, guard);
     if (schedule.vector > 1) {

@@ -5,8 +5,9 @@
 //             block's shared memory together with its accumulators: x (and dy) are then read once. Else by rows.
 //   threads   256 in the apply loop, eight blocks to a multiprocessor; 512 where a block has one by itself for its
 //             shared memory
-//   task      samples or rows of a block: about 32 Ki elements, so that its channels' f64 divisions and roots, which a
-//             block makes once, are a hundredth of its time; fewer where that would leave multiprocessors without one
+//   task      samples or rows of a block: about 16 Ki elements, in backward 32 Ki, for which its channels' f64
+//   divisions
+//             and roots are made once; fewer where that would leave multiprocessors without a block
 //   block     interleaved: channels of a block, 512 bytes of f32, so that a warp's accesses are whole lines
 //   unroll    4 accesses of a thread on their way at once
 
@@ -68,7 +69,7 @@ Schedule unaligned_schedule(const Schedule& gpu_schedule) {
     Schedule s = gpu_schedule;
     s.vector = 1;
     if (s.block > 0) {  // interleaved: as many threads to a row as before
-        s.block = std::min(s.block, 64);
+        s.block = std::min(s.block, most_statistics_threads / numerics::interleaved::chunks_per_group);
         s.threads = s.block * std::max(1, apply_threads / s.block);
     }
     return s;
@@ -134,7 +135,9 @@ Schedule default_gpu_schedule(const KernelSpec& spec, const GpuModel& gpu) {
         tile /= 2;
     }
     if (!gpu.vector_conditions && channels % tile != 0) s.vector = 1;
-    if (s.vector == 1) tile = std::min<std::int64_t>(tile, 64);  // a group's 16 chunks side by side
+    // A group's chunks are made side by side.
+    const std::int64_t most_tile = most_statistics_threads / numerics::interleaved::chunks_per_group * s.vector;
+    tile = std::min(tile, most_tile);
     s.block = static_cast<int>(std::max<std::int64_t>(tile, s.vector));
     const int columns = s.block / s.vector;
     s.threads = columns * std::max(1, apply_threads / columns);

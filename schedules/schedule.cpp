@@ -5,6 +5,8 @@
 #include <sstream>
 #include <vector>
 
+#include "generators/numerics.h"
+
 namespace fusebn {
 
 namespace {
@@ -170,8 +172,9 @@ void check_gpu(const Schedule& s, const KernelSpec& spec) {
         return;
     }
     // A group's 16 chunks are made side by side.
-    if (s.block < 1 || s.block % s.vector != 0 || s.block > 1024 || 16 * s.block > 1024 * s.vector) {
-        refuse("block", std::to_string(s.block), "allowed on a GPU: multiples of vector up to 64 of them");
+    constexpr int chunks = numerics::interleaved::chunks_per_group;
+    if (s.block < 1 || s.block % s.vector != 0 || chunks * s.block > most_statistics_threads * s.vector) {
+        refuse("block", std::to_string(s.block), "allowed on a GPU: multiples of vector up to 32 of them");
     }
     if (s.task < 2 * s.threads / (s.block / s.vector)) {
         refuse("task", std::to_string(s.task),

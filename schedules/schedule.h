@@ -105,6 +105,10 @@ Schedule default_gpu_schedule(const KernelSpec& spec, const GpuModel& gpu);
 // The same schedule for tensors of which nothing is known: element by element.
 Schedule unaligned_schedule(const Schedule& gpu_schedule);
 
+// Threads of a block that makes statistics, at most: with more, the sums of two branches and their activation's
+// derivative find no registers.
+inline constexpr int most_statistics_threads = 512;
+
 // Chunks of a channel, of known extents (generators/numerics.h).
 std::int64_t planar_chunks(const KernelSpec& spec);
 

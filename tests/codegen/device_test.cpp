@@ -2,9 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <cstdlib>
 #include <string>
 
+#include "codegen/generated.h"
+#include "compiler/build.h"
 #include "compiler/emit.h"
+#include "compiler/inspect.h"
 #include "compiler/lower.h"
 #include "compiler/ptx.h"
 
@@ -33,7 +37,7 @@ std::vector<KernelSpec> kernels(const std::vector<DataType>& dtypes) {
 
 DeviceObject compiled(const KernelSpec& k, InstructionSet isa, const std::optional<std::string>& ptxas) {
     const Schedule schedule = default_gpu_schedule(k, gpu_model(isa));
-    return emit_device_kernel(lower(k, schedule, isa, false), nullptr, isa, "device_test", ptxas);
+    return emit_device_kernel(lower(k, schedule, isa, k.generic()), nullptr, isa, "device_test", ptxas);
 }
 
 TEST(Ptx, TakesFusedMultiplicationsApartAndRoundsEveryOther) {
@@ -82,6 +86,57 @@ TEST(DeviceCode, IsAssembledWithoutSpillsForEveryArchitecture) {
             }
         }
     }
+}
+
+// The most that a block's threads have to hold; a library has them without being asked.
+TEST(DeviceCode, OfGenericKernelsOfTwoBranchesDoesNotSpill) {
+    const std::optional<std::string> ptxas = find_ptxas();
+    if (!ptxas) GTEST_SKIP() << "no ptxas: a CUDA toolkit's, or FUSEBN_PTXAS";
+    for (const View view : {View::planar, View::interleaved}) {
+        const std::int64_t inner = view == View::planar ? any_extent : 1;
+        const KernelSpec k{Op::backward,         view,       DataType::f32, Activation::silu,
+                           Residual::batch_norm, any_extent, any_extent,    inner};
+        for (const DeviceFunction& f : compiled(k, InstructionSet::cuda_sm_80, ptxas).functions) {
+            EXPECT_EQ(f.spill_bytes, 0) << kernel_name(k) << " " << f.name;
+        }
+    }
+}
+
+TEST(DeviceCode, HasNoHalfTypeInOpenCl) {
+    const KernelSpec k{Op::inference, View::planar, DataType::f16, Activation::none, Residual::none, 2, 3, 64};
+    try {
+        compiled(k, InstructionSet::opencl, std::nullopt);
+        FAIL() << "it compiled";
+    } catch (const std::runtime_error& e) {
+        EXPECT_NE(std::string(e.what()).find("opencl has no f16; allowed: f32, bf16"), std::string::npos) << e.what();
+    }
+}
+
+TEST(DeviceLibrary, SaysThatItHoldsPtxAloneAndIsMadeAgainWhereAnAssemblerTurnsUp) {
+    const codegen::TemporaryDirectory folder;
+    LibrarySpec spec;
+    spec.name = "ptx";
+    spec.targets = {InstructionSet::cuda_sm_80};
+    spec.kernels = {{{Op::inference, View::planar, DataType::f32, Activation::none, Residual::none, 2, 3, 64}, "", 1}};
+    BuildOptions options;
+    options.directory = folder.path();
+    options.quiet = true;
+    const char* const before = std::getenv("FUSEBN_PTXAS");
+    const std::string restored = before != nullptr ? before : "";
+    setenv("FUSEBN_PTXAS", "", 1);
+    const bool ptx_alone = build(spec, options).ptx_alone;
+    const BuildResult again = build(spec, options);
+    before != nullptr ? setenv("FUSEBN_PTXAS", restored.c_str(), 1) : unsetenv("FUSEBN_PTXAS");
+    EXPECT_TRUE(ptx_alone);
+    EXPECT_TRUE(again.ptx_alone);
+    EXPECT_TRUE(again.up_to_date);
+    EXPECT_NE(inspect({folder / "libptx.a", "bn_inference_f32_planar_n2", "", InspectOptions::Show::assembly})
+                  .find(".visible .entry"),
+              std::string::npos);
+    if (!find_ptxas()) return;
+    const BuildResult assembled = build(spec, options);
+    EXPECT_FALSE(assembled.ptx_alone);
+    EXPECT_EQ(assembled.reused, 0);
 }
 
 TEST(DeviceCode, ExistsForOpenCl) {
