@@ -6,7 +6,8 @@
 //   threads   256 in the apply loop, eight blocks to a multiprocessor; 512 where a block has one by itself for its
 //             shared memory
 //   task      samples or rows of a block: about 16 Ki elements, in backward 32 Ki, for which its
-//             channels' f64 divisions and roots are made once; fewer where that would leave multiprocessors without a block
+//             channels' f64 divisions and roots are made once; fewer where that would leave multiprocessors without
+//             a block
 //   block     interleaved: channels of a block, 512 bytes of f32, so that a warp's accesses are whole lines
 //   unroll    4 accesses of a thread on their way at once
 

@@ -2,7 +2,7 @@
 # The GPU benchmark: every kernel of ResNet-50's shapes at N = 256, bit for bit beside the CPU's, under compute-sanitizer
 # where there is one, and timed beside a device copy and PyTorch.
 #
-#   scripts/gpu.sh --build    where the compilers are: builds build/gpu (about 41 MB), which needs nothing else
+#   scripts/gpu.sh --build    where the compilers are: builds build/gpu (about 43 MB), which needs nothing else
 #   scripts/gpu.sh            where the GPU is: runs what build/gpu holds. Results: build/gpu/results, or $OUT
 set -euo pipefail
 cd "$(dirname "$0")/.."
