@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "experiment.h"
-#include "machine.h"
+#include "measure/machine.h"
 
 namespace {
 

@@ -1,24 +1,39 @@
 #include "cases.h"
 
 #include <bench_shapes.h>
+#include <dlfcn.h>
 #include <peer_shapes.h>
 #include <resnet50_bn.h>
 #include <resnet50_bn_nhwc.h>
 
 #include <algorithm>
-#include <array>
+#include <filesystem>
 #include <set>
 #include <sstream>
+#include <stdexcept>
 #include <string_view>
 
 namespace fusebn::bench {
 namespace {
 
-std::array<const fusebn_kernel_table*, 4> tables() {
-    return {&resnet50_bn::kernels(), &resnet50_bn_nhwc::kernels(), &peer_shapes::kernels(), &bench_shapes::kernels()};
+std::vector<const fusebn_kernel_table*>& tables() {
+    static std::vector<const fusebn_kernel_table*> all = {&resnet50_bn::kernels(), &resnet50_bn_nhwc::kernels(),
+                                                          &peer_shapes::kernels(), &bench_shapes::kernels()};
+    return all;
 }
 
 }  // namespace
+
+void use_library(const std::string& path) {
+    const std::string file = std::filesystem::absolute(path);  // with a slash: no search
+    void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) throw std::runtime_error(dlerror());
+    std::string name = std::filesystem::path(file).stem();
+    if (name.rfind("lib", 0) == 0) name = name.substr(3);
+    const void* const table = dlsym(library, (name + "_kernel_table").c_str());
+    if (table == nullptr) throw std::runtime_error(path + " has no " + name + "_kernel_table");
+    tables() = {static_cast<const fusebn_kernel_table*>(table)};
+}
 
 std::vector<LayerCase> chosen_cases(const std::string& words) {
     std::vector<std::string> wanted;

@@ -5,10 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "measure/workload.h"
 #include "onednn_contender.h"
-#include "workload.h"
 
 namespace fusebn::bench {
+
+using namespace measure;
 
 // What a table's row is about. Each error is the largest of all elements or channels, in a unit that does not depend on
 // the data's scale:

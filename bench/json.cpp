@@ -38,12 +38,19 @@ bool write_json(const std::string& path, const Report& report) {
                                  {"contender", s.name},
                                  {"median_ms", ms.median},
                                  {"quartiles_ms", {ms.low, ms.high}}};
-            if (s.name != "fusebn-f32") {
+            if (s.name != "fusebn-f32" && s.name != "read") {
                 line["gbps"] = row.gbps(s.name);
                 line["fraction_of_copy"] = row.fraction_of_copy(s.name).median;
+                line["fraction_of_limit"] = row.fraction_of_limit(s.name);
             }
             line["ratio_to_fusebn"] = ratio.median;
             line["ratio_quartiles"] = {ratio.low, ratio.high};
+            const fusebn_kernel& k = *c.kernel;
+            line["kernel"] = k.name;
+            line["extents"] = {k.extents[0], k.extents[1], k.extents[2]};
+            line["floor_bytes"] = c.floor_bytes();
+            line["limit_bytes"] = row.limit_bytes;
+            line["in_cache"] = row.in_cache;
             out << line.dump() << "\n";
         }
     }

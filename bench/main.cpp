@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "cases.h"
-#include "measure.h"
+#include "contest.h"
 #include "onednn_contender.h"
 
 namespace {
@@ -19,7 +19,7 @@ namespace {
 using namespace fusebn::bench;
 
 struct Arguments {
-    std::string kernels = "all", json, markdown;
+    std::string kernels = "all", library, json, markdown;
     Budget budget;
     int rounds = 0, threads = 0;
     double build_seconds = 0;
@@ -37,6 +37,7 @@ int run(const Arguments& a) {
             return 2;
         }
     }
+    if (!a.library.empty()) use_library(a.library);
     const std::vector<LayerCase> cases = chosen_cases(a.kernels);
     if (cases.empty()) {
         std::cerr << "no kernel has a name with \"" << a.kernels << "\" in it; --list prints the names\n";
@@ -58,7 +59,7 @@ int run(const Arguments& a) {
     int wrong = 0;
     for (std::size_t i = 0; i < cases.size(); ++i) {
         say_progress(i + 1, cases.size(), cases[i].kernel->name);
-        Outcome outcome = measure(cases[i], report.machine, a.budget, workspace, twin_workspace);
+        Outcome outcome = contest(cases[i], report.machine, a.budget, workspace, twin_workspace);
         if (outcome.row) report.rows.push_back(std::move(*outcome.row));
         if (!outcome.warning.empty()) std::cerr << cases[i].kernel->name << ": " << outcome.warning << "\n";
         if (outcome.complaint.empty()) continue;
@@ -67,7 +68,7 @@ int run(const Arguments& a) {
         ++wrong;
     }
     say_progress(cases.size(), cases.size(), "done\n");
-    report.overheads = measure_overheads(cases, workspace);
+    if (a.library.empty()) report.overheads = measure_overheads(cases, workspace);
 
     sort(report.rows);
     print_table(std::cout, report, false);
@@ -100,6 +101,9 @@ int main(int argc, char** argv) {
     app.add_option("--kernels", a.kernels,
                    "all, or parts of kernel names, separated by commas: bn_backward_f32_planar, _add_")
         ->capture_default_str();
+    app.add_option("--library", a.library,
+                   "The kernels of lib<name>.so instead: g++ -shared -o lib<name>.so -Wl,--whole-archive lib<name>.a")
+        ->check(CLI::ExistingFile);
     app.add_option("--seconds", a.budget.seconds, "Time for the rounds of one kernel")->capture_default_str();
     app.add_option("--rounds", a.rounds, "Exactly so many rounds, instead")->check(CLI::Range(1, 100000));
     app.add_option("--threads", a.threads, "Of every contender (default: fusebn's own choice)")

@@ -5,9 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "workload.h"
+#include "measure/workload.h"
 
 namespace fusebn::bench {
+
+using namespace measure;
 
 struct Peer {
     std::string name;

@@ -1,6 +1,6 @@
 #include "overhead.h"
 
-#include "timing.h"
+#include "measure/timing.h"
 
 namespace fusebn::bench {
 namespace {

@@ -4,10 +4,12 @@
 #include <string>
 #include <vector>
 
-#include "layer_case.h"
-#include "workload.h"
+#include "measure/layer_case.h"
+#include "measure/workload.h"
 
 namespace fusebn::bench {
+
+using namespace measure;
 
 struct Overhead {
     std::string op;

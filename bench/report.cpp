@@ -63,6 +63,14 @@ Quartiles Row::fraction_of_copy(const std::string& contender) const {
     return paired_ratio(*find("copy"), *find(contender));
 }
 
+double Row::fraction_of_limit(const std::string& contender) const {
+    Samples limit = *find("copy");
+    if (const Samples* read = find("read")) {
+        for (std::size_t i = 0; i < limit.ms.size(); ++i) limit.ms[i] += read->ms[i];
+    }
+    return paired_ratio(limit, *find(contender)).median;
+}
+
 Quartiles Row::ratio_to_fusebn(const std::string& contender) const {
     return paired_ratio(*find(contender), *find("fusebn"));
 }

@@ -6,25 +6,30 @@
 #include <string>
 #include <vector>
 
-#include "layer_case.h"
-#include "machine.h"
+#include "measure/layer_case.h"
+#include "measure/machine.h"
+#include "measure/timing.h"
 #include "overhead.h"
-#include "timing.h"
 
 namespace fusebn::bench {
+
+using namespace measure;
 
 // One kernel, measured.
 struct Row {
     LayerCase layer_case;
     double error;                  // largest error of y or dx as a share of its bound
+    std::int64_t limit_bytes;      // LayerCase::limit_bytes() of this machine
     bool in_cache;                 // the tensors fit in the last-level cache together: "copy" is then the plain one
-    std::vector<Samples> samples;  // fusebn, copy, of a 16-bit kernel fusebn-f32, then the peers
+    std::vector<Samples> samples;  // fusebn, copy, read, of a 16-bit kernel fusebn-f32, then the peers
 
     const Samples* find(const std::string& contender) const;
     double median_ms(const std::string& contender) const;
     double gbps(const std::string& contender) const;
     // The copy's time over the contender's.
     Quartiles fraction_of_copy(const std::string& contender) const;
+    // The limit's time over the contender's: of the copy, and of "read" where something must be read again.
+    double fraction_of_limit(const std::string& contender) const;
     // The contender's time over fusebn's: above 1, fusebn is faster.
     Quartiles ratio_to_fusebn(const std::string& contender) const;
     // fusebn's time over that of the same in f32.
@@ -55,10 +60,10 @@ void print_summary(std::ostream& out, const Report& report);
 
 // A line for the machine, then a line for every row and contender (json.cpp):
 //   {"op","layout","dtype","shape","contender","median_ms","quartiles_ms","gbps","fraction_of_copy",
-//    "ratio_to_fusebn","ratio_quartiles"}
-// shape is in the layout's order; ratios are medians over pairs of turns. "op" is "train_forward+add+relu" where an
-// addition and a ReLU are fused. "fusebn-f32", which moves other bytes, has no gbps and no fraction_of_copy. False
-// where `path` cannot be written.
+//    "fraction_of_limit","ratio_to_fusebn","ratio_quartiles","kernel","extents","floor_bytes","limit_bytes","in_cache"}
+// shape is in the layout's order, extents are the view's; ratios are medians over pairs of turns. "op" is
+// "train_forward+add+relu" where an addition and a ReLU are fused. "fusebn-f32", which moves other bytes, has no gbps
+// and no fraction_of_copy. False where `path` cannot be written.
 bool write_json(const std::string& path, const Report& report);
 
 }  // namespace fusebn::bench

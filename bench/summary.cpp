@@ -119,6 +119,17 @@ void print_summary(std::ostream& out, const Report& report) {
             [&](const Row& row) { return is_row(row, "inference+relu", layout) && !row.in_cache; },
             [](const Row& row) { return row.fraction_of_copy("fusebn").median; });
     }
+    for (const std::string op : {"train_forward", "backward"}) {
+        for (const Layout layout : {Layout::NCHW, Layout::NHWC}) {
+            summarise(
+                out, report, op + " " + std::string(to_string(layout)) + ", larger than the cache, of the limit:",
+                [&](const Row& row) {
+                    const LayerCase& c = row.layer_case;
+                    return to_string(c.op()) == op && c.layout == layout && c.dtype() == DataType::f32 && !row.in_cache;
+                },
+                [](const Row& row) { return row.fraction_of_limit("fusebn"); });
+        }
+    }
     print_bars(out, report);
     for (const Overhead& o : report.overheads) {
         out << "  a call beside its kernel, " << o.op << ", " << o.channels << " channels: " << fixed(o.ns, 0)

@@ -1,7 +1,7 @@
 # fusebn_add_library(<name>
 #   SPEC <file.toml>
 #   | MODEL <file.onnx> BATCH <n | any> [OPS <op>...] [LAYOUT <NCHW | NHWC>] [DTYPE <type>] [NO_RESIDUAL]
-#   [TARGETS <instruction set>...])
+#   [TARGETS <instruction set>...] [RECORDS <file.jsonl>...] [TUNED_ON <machine>] [STRICT])
 #
 # Builds a library of batch-norm kernels and a target <name> for target_link_libraries(app PRIVATE <name>). That brings
 # the kernels, the header <name>.h and fusebn's runtime: there is nothing else to link or include. <name> is the
@@ -15,6 +15,8 @@
 #   DTYPE     f32, bf16 or f16: the type of the tensors, where it is to be another than the model's own
 #   NO_RESIDUAL  keeps an Add behind a batch norm apart; by default its kernel adds too
 #   TARGETS   x86-64, x86-64-avx2, x86-64-avx512 (all three by default), host; overrides those of a SPEC
+#   RECORDS   what `fusebn tune` found (docs/tuning.md): schedules for this machine, or for the one that TUNED_ON names
+#   STRICT    fails where a record is of other versions of fusebn, Halide or LLVM
 #
 # Variables:
 #   FUSEBN_TOOL     the fusebn command to run, where it is not the package's own: a cross build needs the host's
@@ -28,7 +30,8 @@ set(FUSEBN_TOOL "" CACHE FILEPATH "The fusebn command that builds kernels; empty
 mark_as_advanced(FUSEBN_TOOL)
 
 function(fusebn_add_library name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "NO_RESIDUAL" "SPEC;MODEL;BATCH;LAYOUT;DTYPE" "OPS;TARGETS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "NO_RESIDUAL;STRICT" "SPEC;MODEL;BATCH;LAYOUT;DTYPE;TUNED_ON"
+                        "OPS;TARGETS;RECORDS")
   if(NOT arg_NO_RESIDUAL)
     unset(arg_NO_RESIDUAL) # a flag that is not given is FALSE; all others are not defined
   endif()
@@ -43,7 +46,7 @@ function(fusebn_add_library name)
   endif()
   if(DEFINED arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "${call}: found ${arg_UNPARSED_ARGUMENTS}; allowed: SPEC, MODEL, BATCH, OPS, LAYOUT, TARGETS, "
-                        "DTYPE, NO_RESIDUAL")
+                        "DTYPE, NO_RESIDUAL, RECORDS, TUNED_ON, STRICT")
   endif()
   if(DEFINED arg_KEYWORDS_MISSING_VALUES)
     message(FATAL_ERROR "${call}: nothing stands behind ${arg_KEYWORDS_MISSING_VALUES}")
@@ -103,6 +106,27 @@ function(fusebn_add_library name)
     set(targets --targets "${targets}")
   endif()
 
+  set(tuning)
+  set(records)
+  foreach(file IN LISTS arg_RECORDS)
+    cmake_path(ABSOLUTE_PATH file BASE_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}" NORMALIZE)
+    if(NOT EXISTS "${file}")
+      message(FATAL_ERROR "${call}: RECORDS: ${file} does not exist")
+    endif()
+    list(APPEND records "${file}")
+  endforeach()
+  if(records)
+    list(APPEND tuning --records ${records})
+    if(DEFINED arg_TUNED_ON)
+      list(APPEND tuning --tuned-on "${arg_TUNED_ON}")
+    endif()
+    if(arg_STRICT)
+      list(APPEND tuning --strict)
+    endif()
+  elseif(DEFINED arg_TUNED_ON OR arg_STRICT)
+    message(FATAL_ERROR "${call}: TUNED_ON and STRICT belong to RECORDS, which is not given")
+  endif()
+
   set(spec "${input}")
   if(DEFINED arg_MODEL)
     set(spec "${directory}/${name}.toml")
@@ -148,8 +172,8 @@ function(fusebn_add_library name)
 
   add_custom_command(
     OUTPUT "${library}" "${header}" "${manifest}"
-    COMMAND "${tool}" build "${spec}" -o "${directory}" --name ${name} ${targets} --quiet
-    DEPENDS "${spec}" ${tool_depends}
+    COMMAND "${tool}" build "${spec}" -o "${directory}" --name ${name} ${targets} ${tuning} --quiet
+    DEPENDS "${spec}" ${records} ${tool_depends}
     COMMENT "Building the batch-norm kernels of ${name}"
     VERBATIM)
   add_custom_target(${name}_kernels DEPENDS "${library}" "${header}" "${manifest}")

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "compiler/manifest.h"
+#include "compiler/records.h"
 #include "compiler/spec.h"
 
 namespace fusebn {
@@ -13,6 +14,8 @@ struct BuildOptions {
     int jobs = 0;           // kernels compiled at the same time; 0: one a CPU
     CacheModel caches;
     bool quiet = false;
+    RecordBook records = {};  // schedules of tuned kernels
+    bool strict = false;      // a stale record is an error
 };
 
 struct BuildResult {
@@ -30,9 +33,7 @@ BuildResult build(const LibrarySpec& spec, const BuildOptions& options);
 
 // The rows of a library: the spec's own, and for every (view, type, activation) in it one generic kernel of each
 // operation, so that any shape runs.
-std::vector<ManifestKernel> plan(const LibrarySpec& spec, const CacheModel& caches);
-
-// "fusebn 0.1.0, Halide 21.0.0, LLVM 22.1.8"
-std::string generator_version();
+// Schedules come from the spec, else from the records, else from the cache model.
+std::vector<ManifestKernel> plan(const LibrarySpec& spec, const CacheModel& caches, const RecordBook& records = {});
 
 }  // namespace fusebn

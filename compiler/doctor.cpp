@@ -5,6 +5,7 @@
 #include "compiler/build.h"
 #include "compiler/emit.h"
 #include "compiler/lower.h"
+#include "compiler/variant.h"
 #include "fusebn/parallel.h"
 
 namespace fusebn {

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -41,14 +42,30 @@ void write_file(const std::string& path, const std::string& contents) {
     }
 }
 
-TemporaryFile::TemporaryFile() {
+namespace {
+
+std::string temporary_template() {
     const char* dir = std::getenv("TMPDIR");
-    path_ = std::string(dir && *dir ? dir : "/tmp") + "/fusebn-XXXXXX";
+    return std::string(dir && *dir ? dir : "/tmp") + "/fusebn-XXXXXX";
+}
+
+}  // namespace
+
+TemporaryFile::TemporaryFile() : path_(temporary_template()) {
     const int fd = mkstemp(path_.data());
     if (fd < 0) throw std::runtime_error("cannot create a temporary file like " + path_);
     close(fd);
 }
 
 TemporaryFile::~TemporaryFile() { unlink(path_.c_str()); }
+
+TemporaryFolder::TemporaryFolder() : path_(temporary_template()) {
+    if (mkdtemp(path_.data()) == nullptr) throw std::runtime_error("cannot make a temporary folder like " + path_);
+}
+
+TemporaryFolder::~TemporaryFolder() {
+    std::error_code error;
+    std::filesystem::remove_all(path_, error);
+}
 
 }  // namespace fusebn

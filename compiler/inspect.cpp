@@ -9,6 +9,7 @@
 #include "compiler/emit.h"
 #include "compiler/files.h"
 #include "compiler/lower.h"
+#include "compiler/variant.h"
 
 namespace fusebn {
 

@@ -1,5 +1,7 @@
 #include "compiler/job_pool.h"
 
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,23 +48,36 @@ std::string read_all(int fd) {
     return text;
 }
 
-}  // namespace
+// Why a process failed; "" where it did not.
+std::string failure_of(int status, const std::string& reason) {
+    if (WIFSIGNALED(status)) {
+        return "the compiler was killed by signal " + std::to_string(WTERMSIG(status)) + " (" +
+               strsignal(WTERMSIG(status)) + ")" + (reason.empty() ? "" : ": " + reason);
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return "";
+    return reason.empty() ? "failed without a reason" : reason;
+}
 
-std::string run_jobs(const std::vector<Job>& jobs, int at_once, const std::function<void(int, const Job&)>& done) {
+// Calls ended(job, reason) as each ends; starts no further one once it has returned false. Returns "", or why the
+// system did not let it go on.
+std::string run(const std::vector<Job>& jobs, int at_once,
+                const std::function<bool(size_t, const std::string&)>& ended) {
     std::map<pid_t, Child> running;
     std::string failure;
     size_t next = 0;
-    int finished = 0;
-    while (!running.empty() || (next < jobs.size() && failure.empty())) {
-        while (failure.empty() && next < jobs.size() && static_cast<int>(running.size()) < at_once) {
+    bool go_on = true;
+    while (!running.empty() || (next < jobs.size() && go_on)) {
+        while (go_on && next < jobs.size() && static_cast<int>(running.size()) < at_once) {
             int ends[2];
             if (pipe(ends) != 0) {
                 failure = std::string("cannot make a pipe: ") + std::strerror(errno);
+                go_on = false;
                 break;
             }
             std::fflush(nullptr);
             const pid_t pid = fork();
             if (pid == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL);  // not to compile for a process that is gone
                 close(ends[0]);
                 run_in_child(jobs[next], ends[1]);
             }
@@ -70,6 +85,7 @@ std::string run_jobs(const std::vector<Job>& jobs, int at_once, const std::funct
             if (pid < 0) {
                 close(ends[0]);
                 failure = std::string("cannot start a process: ") + std::strerror(errno);
+                go_on = false;
                 break;
             }
             running[pid] = {next++, ends[0]};
@@ -83,20 +99,40 @@ std::string run_jobs(const std::vector<Job>& jobs, int at_once, const std::funct
         }
         const auto child = running.find(pid);
         if (child == running.end()) continue;
-        const Job& job = jobs[child->second.job];
-        std::string reason = read_all(child->second.report);
+        const std::string reason = read_all(child->second.report);
+        const size_t job = child->second.job;
         running.erase(child);
-        if (WIFSIGNALED(status)) {
-            reason = "the compiler was killed by signal " + std::to_string(WTERMSIG(status)) + " (" +
-                     strsignal(WTERMSIG(status)) + ")" + (reason.empty() ? "" : ": " + reason);
-        }
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-            if (failure.empty()) failure = job.name + ": " + (reason.empty() ? "failed without a reason" : reason);
-            continue;
-        }
-        done(++finished, job);
+        if (!ended(job, failure_of(status, reason))) go_on = false;
     }
     return failure;
+}
+
+}  // namespace
+
+std::string run_jobs(const std::vector<Job>& jobs, int at_once, const std::function<void(int, const Job&)>& done) {
+    std::string first;
+    int finished = 0;
+    const std::string system = run(jobs, at_once, [&](size_t job, const std::string& failure) {
+        if (failure.empty()) {
+            done(++finished, jobs[job]);
+        } else if (first.empty()) {
+            first = jobs[job].name + ": " + failure;
+        }
+        return first.empty();
+    });
+    return first.empty() ? system : first;
+}
+
+std::vector<std::string> run_all_jobs(const std::vector<Job>& jobs, int at_once) {
+    std::vector<std::string> reasons(jobs.size(), "was not started");
+    const std::string system = run(jobs, at_once, [&](size_t job, const std::string& failure) {
+        reasons[job] = failure;
+        return true;
+    });
+    for (std::string& reason : reasons) {
+        if (reason == "was not started" && !system.empty()) reason = system;
+    }
+    return reasons;
 }
 
 }  // namespace fusebn

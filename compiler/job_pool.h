@@ -17,4 +17,7 @@ struct Job {
 // `done` is called in this process after each job with the number of finished ones.
 std::string run_jobs(const std::vector<Job>& jobs, int at_once, const std::function<void(int, const Job&)>& done);
 
+// Runs all of them, whatever becomes of the others, and returns the reasons of those that failed, "" for the rest.
+std::vector<std::string> run_all_jobs(const std::vector<Job>& jobs, int at_once);
+
 }  // namespace fusebn

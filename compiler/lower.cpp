@@ -197,10 +197,30 @@ struct Kernel {
     PlainComparisons plain;
 
     Kernel(const KernelSpec& spec_, const Schedule& schedule, InstructionSet isa, bool large)
+        : Kernel(spec_, isa, large,
+                 is_device(isa) &&
+                     (spec_.view == View::interleaved || schedule.parallel == Schedule::Parallel::channels)) {
+        if (is_device(isa)) {
+            align(schedule.vector);
+            apply_gpu(funcs, schedule);
+        } else {
+            apply_cpu(funcs, schedule);
+        }
+    }
+
+    Kernel(const KernelSpec& spec_, const Autoscheduler& autoscheduler, InstructionSet isa, bool large)
+        : Kernel(spec_, isa, large, false) {
+        estimate();
+        load_plugin(autoscheduler.plugin);
+        pipeline.apply_autoscheduler(target,
+                                     {autoscheduler.name, {{"parallelism", std::to_string(autoscheduler.threads)}}});
+    }
+
+    // Not scheduled yet.
+    Kernel(const KernelSpec& spec_, InstructionSet isa, bool large, bool stays_within)
         : spec(spec_), parameters(spec), target(target_of(isa, large)) {
         BatchNormInputs inputs = parameters.inputs(spec);
-        inputs.stays_within =
-            is_device(isa) && (spec.view == View::interleaved || schedule.parallel == Schedule::Parallel::channels);
+        inputs.stays_within = stays_within;
         funcs = batch_norm(spec, inputs);
         const Expr C = funcs.shape.channels;
         std::vector<Expr> tensor = spec.view == View::planar
@@ -223,16 +243,37 @@ struct Kernel {
                 channels.clear();
             }
         }
-        if (is_device(isa)) {
-            align(schedule.vector);
-            apply_gpu(funcs, schedule);
-        } else {
-            apply_cpu(funcs, schedule);
-        }
         pipeline = Pipeline(funcs.outputs());
         pipeline.add_custom_lowering_pass(&drop, nullptr);
         if (is_cuda(isa)) pipeline.add_custom_lowering_pass(&whole, nullptr);
         if (isa == InstructionSet::opencl) pipeline.add_custom_lowering_pass(&plain, nullptr);
+    }
+
+    // What autoschedulers ask for: every extent, as it will be.
+    void estimate() {
+        const auto extents = [&](int dimensions) {
+            const auto number = [](std::int64_t e) { return static_cast<int>(e); };
+            if (dimensions == 1) return std::vector<int>{number(spec.channels)};
+            if (dimensions == 2) return std::vector<int>{number(spec.channels), number(spec.outer)};
+            return std::vector<int>{number(spec.inner), number(spec.channels), number(spec.outer)};
+        };
+        const auto set = [&](auto& p) {
+            const std::vector<int> e = extents(p.dimensions());
+            for (int i = 0; i < p.dimensions(); ++i) p.dim(i).set_estimate(0, e[static_cast<size_t>(i)]);
+        };
+        for (ImageParam& p : parameters.tensors(spec)) set(p);
+        for (Branch* b : {&parameters.branch, &parameters.branch2}) {
+            for (ImageParam& p : b->vectors()) set(p);
+            b->eps.set_estimate(1e-5);
+            b->momentum.set_estimate(0.1);
+            b->ddof.set_estimate(1);
+            b->batch_statistics.set_estimate(1);
+        }
+        parameters.sums.set_estimate(1);
+        parameters.slope.set_estimate(0.01f);
+        for (Func& f : funcs.outputs()) {
+            for (OutputImageParam& p : f.output_buffers()) set(p);
+        }
     }
 
     // Rows of tensors lie at multiples of a vector.
@@ -249,6 +290,18 @@ struct Kernel {
 
     Module module(const std::string& name) {
         return pipeline.compile_to_module(parameters.arguments(spec), name, target, LinkageType::ExternalPlusArgv);
+    }
+
+    Lowered lowered() {
+        const std::string name = kernel_name(spec);
+        const Module made = module(name);
+        const TemporaryFile file;
+        made.compile({{OutputFileType::bitcode, file.path()}});
+        Lowered result;
+        result.bitcode = read_file(file.path());
+        result.entry = name + "_argv";
+        describe(result);
+        return result;
     }
 
     // What the LLVM stage is to know the tensors by.
@@ -298,15 +351,7 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
         throw std::runtime_error(kernel_name(spec) + ": opencl has no f16; allowed: f32, bf16");
     }
     return with_reason(spec, [&]() -> Lowered {
-        Kernel kernel(spec, schedule, isa, large);
-        const std::string name = kernel_name(spec);
-        const Module module = kernel.module(name);
-        const TemporaryFile file;
-        module.compile({{OutputFileType::bitcode, file.path()}});
-        Lowered lowered;
-        lowered.bitcode = read_file(file.path());
-        lowered.entry = name + "_argv";
-        kernel.describe(lowered);
+        Lowered lowered = Kernel(spec, schedule, isa, large).lowered();
         if (schedule.store == Schedule::Store::stream) lowered.stream_alignment = stream_alignment(spec);
         const std::int64_t element = element_bytes(spec.dtype);
         if (spec.view == View::planar) {
@@ -314,9 +359,15 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
         } else {
             lowered.fetch_in_sum = schedule.prefetch * numerics::interleaved::chunk_rows * spec.channels * element;
         }
+        lowered.fetch_repeats = schedule.repeat;
         if (schedule.ahead > 0) lowered.fetch_in_apply = schedule.ahead * page_bytes;
         return lowered;
     });
+}
+
+Lowered lower_autoscheduled(const KernelSpec& spec, const Autoscheduler& autoscheduler, InstructionSet isa,
+                            bool large) {
+    return with_reason(spec, [&]() -> Lowered { return Kernel(spec, autoscheduler, isa, large).lowered(); });
 }
 
 std::string lowered_statement(const KernelSpec& spec, const Schedule& schedule, InstructionSet isa, bool large) {

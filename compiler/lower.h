@@ -21,11 +21,22 @@ struct Lowered {
     // Bytes by which the inputs are fetched into the L2 cache ahead of where they are read, to make the outputs and to
     // make a chunk's sums. 0: not at all.
     std::int64_t fetch_in_apply = 0, fetch_in_sum = 0;
+    int fetch_repeats = 1;  // how often each line is asked for
 };
 
 // Lowers a kernel for an instruction set. `large`: 64-bit offsets, for tensors of more than 2^31 - 1 elements.
 // Throws ScheduleError, or std::runtime_error with Halide's reason.
 Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet isa, bool large);
+
+// The same algorithm, looped by one of Halide's own autoschedulers: what fusebn's schedules are measured beside.
+// `plugin` is the shared library that has it. Of known extents, for a CPU. Throws std::runtime_error with Halide's
+// reason where it finds no schedule, or one that says other than the algorithm.
+struct Autoscheduler {
+    std::string name;  // "Mullapudi2016", "Li2018", "Adams2019"
+    std::string plugin;
+    int threads;
+};
+Lowered lower_autoscheduled(const KernelSpec& spec, const Autoscheduler& autoscheduler, InstructionSet isa, bool large);
 
 // The loops of the kernel as Halide prints them after lowering.
 std::string lowered_statement(const KernelSpec& spec, const Schedule& schedule, InstructionSet isa, bool large);

@@ -4,29 +4,57 @@
 #include <chrono>
 #include <iomanip>
 #include <iostream>
+#include <map>
 
 #include "compiler/build.h"
 #include "compiler/doctor.h"
 #include "compiler/import.h"
 #include "compiler/inspect.h"
+#include "compiler/python.h"
 #include "compiler/spec.h"
+#include "compiler/variant.h"
+#include "tuner/tune.h"
 
 namespace {
 
 using namespace fusebn;
 
 struct BuildArguments {
-    std::string spec, name;
-    std::vector<std::string> targets;
+    std::string spec, name, tuned_on;
+    std::vector<std::string> targets, records;
     BuildOptions options;
 };
+
+struct TuneArguments {
+    std::string spec, report;
+    std::vector<std::string> targets;
+    TuneOptions options;
+};
+
+// Where the schedules came from: a line for each variant, if records were given.
+void print_origins(const Manifest& m) {
+    std::map<std::string, int> counts;
+    for (const ManifestKernel& k : m.kernels) {
+        for (const ManifestVariant& v : k.variants) {
+            ++counts[v.origin];
+            std::cout << std::left << std::setw(9) << (v.origin == "default" ? "defaulted" : v.origin) << ' '
+                      << kernel_name(k.kernel) << ' ' << to_string(v.isa) << "\n";
+        }
+    }
+    std::cout << "schedules: " << counts["tuned"] << " tuned, " << counts["stale"] << " stale, " << counts["default"]
+              << " defaulted, " << counts["spec"] << " given by the spec\n";
+}
 
 int run_build(const BuildArguments& a) {
     const auto start = std::chrono::steady_clock::now();
     LibrarySpec spec = read_spec(a.spec, a.name);
     if (!a.targets.empty()) spec.targets = parse_targets(a.targets, "--targets");
-    const BuildResult result = build(spec, a.options);
+    BuildOptions options = a.options;
+    options.records = RecordBook(a.records, a.tuned_on, generator_version());
+    for (const std::string& remark : options.records.remarks()) std::cerr << "fusebn: " << remark << "\n";
+    const BuildResult result = build(spec, options);
     if (a.options.quiet) return 0;
+    if (!a.records.empty()) print_origins(result.manifest);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     std::cout << "lib" << spec.name << ".a: " << result.manifest.kernels.size() << " kernels for "
               << spec.targets.size() << " target" << (spec.targets.size() == 1 ? "" : "s") << ", "
@@ -43,6 +71,40 @@ int run_build(const BuildArguments& a) {
                "used; FUSEBN_PTXAS or a CUDA toolkit's bin on PATH gives them machine code\n";
     }
     return 0;
+}
+
+int run_tune(const TuneArguments& a) {
+    LibrarySpec spec = read_spec(a.spec);
+    TuneOptions options = a.options;
+    if (!a.targets.empty()) {
+        spec.targets = parse_targets(a.targets, "--targets");
+        options.all_targets = true;
+    }
+    const TuneResult result = tune(spec, options, std::cout);
+    print(std::cout, result);
+    if (!a.report.empty()) {
+        const int status = run_python("fusebn tune", "tune_report.py", "matplotlib",
+                                      {options.records, "--machine", machine_text(result.key), "-o", a.report});
+        if (status != 0) return status;
+        std::cout << "the report is in " << a.report << "\n";
+    }
+    for (const Tuned& k : result.kernels) {
+        if (!k.complaint.empty()) return 1;
+    }
+    return 0;
+}
+
+// What the defaults are made for.
+void add_caches(CLI::App& command, CacheModel& caches) {
+    const auto add = [&](const char* name, std::int64_t& size, const char* what) {
+        command.add_option(name, size, what)
+            ->transform(CLI::AsSizeValue(false))
+            ->check(CLI::Range(std::int64_t{1024}, std::int64_t{1} << 40))
+            ->capture_default_str();
+    };
+    add("--l1", caches.l1, "Cache model: L1 data cache of a core");
+    add("--l2", caches.l2, "Cache model: L2 cache of a core");
+    add("--l3", caches.l3, "Cache model: L3 cache, shared");
 }
 
 }  // namespace
@@ -68,19 +130,39 @@ int main(int argc, char** argv) {
         ->delimiter(',');
     build_command->add_option("-j,--jobs", b.options.jobs, "Kernels compiled at once (default: one a CPU)")
         ->check(CLI::Range(1, 1024));
-    build_command->add_option("--l1", b.options.caches.l1, "Cache model: L1 data cache of a core")
-        ->transform(CLI::AsSizeValue(false))
-        ->check(CLI::Range(std::int64_t{1024}, std::int64_t{1} << 40))
-        ->capture_default_str();
-    build_command->add_option("--l2", b.options.caches.l2, "Cache model: L2 cache of a core")
-        ->transform(CLI::AsSizeValue(false))
-        ->check(CLI::Range(std::int64_t{1024}, std::int64_t{1} << 40))
-        ->capture_default_str();
-    build_command->add_option("--l3", b.options.caches.l3, "Cache model: L3 cache, shared")
-        ->transform(CLI::AsSizeValue(false))
-        ->check(CLI::Range(std::int64_t{1024}, std::int64_t{1} << 40))
-        ->capture_default_str();
+    build_command->add_option("--records", b.records, "Schedules that `fusebn tune` found, for this machine")
+        ->check(CLI::ExistingFile);
+    build_command->add_option("--tuned-on", b.tuned_on,
+                              "Take the records of another machine: a part of what it is called in them");
+    build_command->add_flag("--strict", b.options.strict, "Fail where a record is of another version");
+    add_caches(*build_command, b.options.caches);
     build_command->add_flag("-q,--quiet", b.options.quiet, "Print errors only");
+
+    TuneArguments t;
+    auto* tune_command = app.add_subcommand("tune", "Find faster schedules for a spec's kernels on this machine");
+    tune_command->add_option("spec", t.spec, "The spec (TOML)")->required();
+    tune_command
+        ->add_option("--records", t.options.records,
+                     "What was found, a JSON object a line; an earlier search in it goes on")
+        ->required();
+    tune_command->add_option("--budget", t.options.budget_seconds, "Time for all of it: 90s, 10m, 2h")
+        ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{{"s", 1}, {"m", 60}, {"min", 60}, {"h", 3600}},
+                                          CLI::AsNumberWithUnit::DEFAULT, "TIME"))
+        ->check(CLI::Range(0.0, 1e7))
+        ->default_str("10m");
+    tune_command->add_option("--kernels", t.options.kernels, "Parts of kernels' names, separated by commas");
+    tune_command
+        ->add_option("--targets", t.targets,
+                     "Targets to tune, instead of the best of the spec's that this machine runs: x86-64, x86-64-avx2, "
+                     "x86-64-avx512")
+        ->delimiter(',');
+    tune_command->add_option("--threads", t.options.threads, "Threads of a kernel (default: one a CPU)")
+        ->check(CLI::Range(1, 1024));
+    tune_command->add_option("-j,--jobs", t.options.jobs, "Schedules compiled at once (default: one a CPU)")
+        ->check(CLI::Range(1, 1024));
+    tune_command->add_option("--report", t.report, "Write a page (HTML) of the search");
+    add_caches(*tune_command, t.options.caches);
+    tune_command->add_flag("-q,--quiet", t.options.quiet, "Print the outcome only");
 
     app.add_subcommand("import", "Write a spec from an ONNX model (`fusebn import --help`)");
 
@@ -98,6 +180,7 @@ int main(int argc, char** argv) {
 
     try {
         if (*build_command) return run_build(b);
+        if (*tune_command) return run_tune(t);
         if (*inspect_command) {
             if (statement) i.show = InspectOptions::Show::statement;
             if (assembly) i.show = InspectOptions::Show::assembly;

@@ -13,7 +13,8 @@ namespace fusebn {
 struct ManifestVariant {
     InstructionSet isa = InstructionSet::x86_64;
     Schedule schedule;
-    std::string origin;  // "default" or "spec"
+    // "default", "spec" or "tuned"; "stale" of a record by other versions of fusebn, Halide or LLVM.
+    std::string origin;
     std::string symbol;
     std::int64_t object_bytes = 0;
 };

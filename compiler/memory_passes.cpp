@@ -53,8 +53,9 @@ int stream_stores(llvm::Module& module, const std::vector<std::string>& outputs,
 }
 
 // Wherever a vector of an input is loaded to make an output, or to make a chunk's sums, fetches the line that many
-// bytes further on into the L2 cache, once a line and reading. A distance that leads nowhere (past the last channel, or
-// over a gap between channels) costs a fetch and changes nothing: a prefetch never faults.
+// bytes further on into the L2 cache, `fetch_repeats` times a line and reading (at different places in it, so that LLVM
+// does not take them for one). A distance that leads nowhere (past the last channel, or over a gap between channels)
+// costs a fetch and changes nothing: a prefetch never faults.
 void fetch_ahead(llvm::Module& module, const Lowered& kernel) {
     constexpr int line = 64;
     const auto stores_output = [&](const llvm::Instruction& i) {
@@ -81,12 +82,15 @@ void fetch_ahead(llvm::Module& module, const Lowered& kernel) {
                 for (std::int64_t b = 0; b < bytes; b += line) {
                     const std::int64_t at = offset.getSExtValue() + b;
                     if (!fetched.insert({base, at >= 0 ? at / line : (at + 1) / line - 1}).second) continue;
-                    auto* address = builder.CreateGEP(builder.getInt8Ty(), load->getPointerOperand(),
-                                                      builder.getInt64(distance + b));
-                    constexpr int read = 0, into_l2 = 2, data = 1;
-                    builder.CreateIntrinsic(
-                        llvm::Intrinsic::prefetch, {address->getType()},
-                        {address, builder.getInt32(read), builder.getInt32(into_l2), builder.getInt32(data)});
+                    for (int repeat = 0; repeat < kernel.fetch_repeats; ++repeat) {
+                        auto* address =
+                            builder.CreateGEP(builder.getInt8Ty(), load->getPointerOperand(),
+                                              builder.getInt64(distance + b + line / kernel.fetch_repeats * repeat));
+                        constexpr int read = 0, into_l2 = 2, data = 1;
+                        builder.CreateIntrinsic(
+                            llvm::Intrinsic::prefetch, {address->getType()},
+                            {address, builder.getInt32(read), builder.getInt32(into_l2), builder.getInt32(data)});
+                    }
                 }
             }
         }

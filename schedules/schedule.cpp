@@ -50,6 +50,7 @@ std::string to_text(const Schedule& s) {
     out << "vector=" << s.vector << " unroll=" << s.unroll << " parallel=" << name_of(s.parallel, parallel_names)
         << " task=" << s.task << " block=" << s.block << " prefetch=" << s.prefetch << " ahead=" << s.ahead
         << " store=" << name_of(s.store, store_names);
+    if (s.repeat > 1) out << " repeat=" << s.repeat;
     if (s.threads > 0) out << " threads=" << s.threads;
     return out.str();
 }
@@ -77,12 +78,15 @@ Schedule parse_schedule(const std::string& text, const Schedule& base) {
             s.prefetch = number(key, value, 0);
         } else if (key == "ahead") {
             s.ahead = number(key, value, 0);
+        } else if (key == "repeat") {
+            s.repeat = number(key, value, 1);
         } else if (key == "store") {
             s.store = named(key, value, store_names);
         } else {
             throw ScheduleError(
                 "schedule: found \"" + item +
-                "\"; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, ahead=, store=, threads=");
+                "\"; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, ahead=, repeat=, store=, "
+                "threads=");
         }
     }
     return s;
@@ -91,7 +95,7 @@ Schedule parse_schedule(const std::string& text, const Schedule& base) {
 Schedule spec_schedule(const std::string& text, const KernelSpec& spec, const Schedule& fallback) {
     try {
         Schedule s = parse_schedule(text, fallback);
-        for (const char* off : {"prefetch=0", "ahead=0", "block=0", "store=cached", "unroll=1"}) {
+        for (const char* off : {"prefetch=0", "ahead=0", "repeat=1", "block=0", "store=cached", "unroll=1"}) {
             if (is_legal(s, spec)) break;
             const std::string key(off, std::string_view(off).find('=') + 1);
             if (text.find(key) == std::string::npos) s = parse_schedule(off, s);
@@ -159,8 +163,9 @@ void check_gpu(const Schedule& s, const KernelSpec& spec) {
     if (s.threads < 32 || s.threads > 1024) refuse("threads", std::to_string(s.threads), "allowed: 32 to 1024");
     if (s.unroll > 16) refuse("unroll", std::to_string(s.unroll), "allowed: 1 to 16");
     if (s.task > longest_task) refuse("task", std::to_string(s.task), "allowed: 1 to " + std::to_string(longest_task));
-    if (s.prefetch != 0 || s.ahead != 0 || s.store != Schedule::Store::cached) {
-        refuse("threads", std::to_string(s.threads), "a GPU's schedule has prefetch=0, ahead=0 and store=cached");
+    if (s.prefetch != 0 || s.ahead != 0 || s.repeat != 1 || s.store != Schedule::Store::cached) {
+        refuse("threads", std::to_string(s.threads),
+               "a GPU's schedule has prefetch=0, ahead=0, repeat=1 and store=cached");
     }
     if (s.parallel == Schedule::Parallel::none) refuse("parallel", "none", "allowed on a GPU: channels, rows");
     if (s.parallel == Schedule::Parallel::channels && staged_bytes(spec) == 0) {
@@ -228,6 +233,12 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
             refuse("prefetch", std::to_string(s.prefetch),
                    "the distance is only known for rows of a fixed size; allowed: 0");
         }
+    }
+    if (s.repeat != 1 && s.repeat != 2 && s.repeat != 4 && s.repeat != 8) {
+        refuse("repeat", std::to_string(s.repeat), "allowed: 1, 2, 4, 8");
+    }
+    if (s.repeat > 1 && s.prefetch == 0 && s.ahead == 0) {
+        refuse("repeat", std::to_string(s.repeat), "nothing is fetched ahead without prefetch or ahead; allowed: 1");
     }
     if (s.ahead > 64) refuse("ahead", std::to_string(s.ahead), "allowed: 0 to 64");
     if (s.ahead > 0 && reduces && spec.view == View::planar && s.parallel != Schedule::Parallel::rows) {

@@ -37,6 +37,8 @@ struct Schedule {
     int prefetch = 0;
     // An apply loop that reads from memory fetches so many 4 KB pages ahead; 0: none.
     int ahead = 0;
+    // How often a line is asked for in a row. A processor drops a prefetch when its miss buffers are full.
+    int repeat = 1;
     Store store = Store::cached;
 };
 bool operator==(const Schedule& a, const Schedule& b);

@@ -10,11 +10,11 @@ build=build
 #   g++ (cmake and ninja come from PyPI)                         binutils: nm, objdump in the tests of emitted objects
 #   llvm-22-dev, libzstd-dev, zlib1g-dev: the LLVM stage         libtomlplusplus-dev, libcli11-dev, nlohmann-json3-dev: parsers
 #   libgtest-dev, libbenchmark-dev: tests, benchmarks            libdnnl-dev: oneDNN, the peer in the benchmarks
-#   libeigen3-dev: the dense algebra of examples/digits
+#   libeigen3-dev: the dense algebra of examples/digits                libtbb-dev: the pool of examples/threads
 #   pocl-opencl-icd, ocl-icd-libopencl1: an OpenCL device of the CPU, on which the GPU's schedules are tested
 #   python3-venv, python3-pip: the virtual environment
 apt_packages=(g++ binutils llvm-22-dev libzstd-dev zlib1g-dev libtomlplusplus-dev libcli11-dev nlohmann-json3-dev
-              libgtest-dev libbenchmark-dev libdnnl-dev libeigen3-dev pocl-opencl-icd ocl-icd-libopencl1 python3 python3-venv python3-pip)
+              libgtest-dev libbenchmark-dev libdnnl-dev libeigen3-dev libtbb-dev pocl-opencl-icd ocl-icd-libopencl1 python3 python3-venv python3-pip)
 pypi_packages=(halide==21.0.0 "cmake>=3.28,<5" "ninja>=1.11" "onnx>=1.17" numpy matplotlib)
 
 say() { printf '\033[1msetup:\033[0m %s\n' "$*"; }

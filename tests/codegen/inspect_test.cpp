@@ -7,6 +7,7 @@
 #include "codegen/generated.h"
 #include "compiler/build.h"
 #include "compiler/files.h"
+#include "compiler/variant.h"
 
 using namespace fusebn;
 using namespace codegen;

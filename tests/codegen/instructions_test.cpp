@@ -158,8 +158,8 @@ TEST_P(Prefetches, AreWhereTheScheduleFetchesAheadAndNowhereElse) {
     });
 }
 
-// A second fetch of the same line would take the place of a load.
-TEST_P(Prefetches, AreOneALineOfTheApplyLoop) {
+// More fetches of a line than were asked for would take the place of loads.
+TEST_P(Prefetches, AreAsManyALineOfTheApplyLoopAsAskedFor) {
     row([](const KernelSpec& spec, const Schedule& schedule, const Kernel& kernel) {
         // The rows where the sums are made in the same function.
         if (schedule.parallel != Schedule::Parallel::rows && schedule.ahead > 0 && schedule.prefetch > 0) {
@@ -173,8 +173,9 @@ TEST_P(Prefetches, AreOneALineOfTheApplyLoop) {
             constexpr int line = 64;
             const bool fetches = schedule.ahead > 0 || schedule.prefetch > 0;
             SCOPED_TRACE(f.name);
-            expect_in_every_loop(f.count(is_prefetch),
-                                 fetches ? traffic(spec).read * bytes_a_turn(spec, schedule) / line : 0, spec);
+            expect_in_every_loop(
+                f.count(is_prefetch),
+                fetches ? schedule.repeat * traffic(spec).read * bytes_a_turn(spec, schedule) / line : 0, spec);
         }
     });
 }

@@ -27,6 +27,7 @@ TEST(ScheduleText, ReadsBackAsItWasWritten) {
                 s.block = 16 * count;
                 s.prefetch = count % 9;
                 s.ahead = count % 65;
+                s.repeat = 1 + count % 3;
                 s.store = store;
                 EXPECT_EQ(parse_schedule(to_text(s), {}), s) << to_text(s);
                 ++count;
@@ -62,12 +63,12 @@ TEST(SpecSchedule, TurnsOffWhatTheDefaultHasAndTheTextDoesNotGoWith) {
 TEST(ScheduleText, AnswersEveryMistakeWithWhatIsAllowed) {
     const auto message = [](const std::string& text) { return refusal([&] { parse_schedule(text, {}); }); };
     const std::string keys =
-        "; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, ahead=, store=, threads=";
+        "; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, ahead=, repeat=, store=, threads=";
     EXPECT_EQ(message("tile=4"), "schedule: found \"tile=4\"" + keys);
     EXPECT_EQ(message("vector"), "schedule.vector: found \"\"; allowed: a number from 1 to 1048576");
     EXPECT_EQ(message("=4"), "schedule: found \"=4\"" + keys);
     EXPECT_EQ(message("Vector=4"), "schedule: found \"Vector=4\"" + keys);
-    for (const char* key : {"vector", "unroll", "task"}) {
+    for (const char* key : {"vector", "unroll", "task", "repeat"}) {
         for (const char* value : {"", "0", "-1", "1048577", "99999999999999999999", "4x", "x", "1.5", "+4", "=4"}) {
             EXPECT_EQ(message(std::string(key) + "=" + value), std::string("schedule.") + key + ": found \"" + value +
                                                                    "\"; allowed: a number from 1 to 1048576");
@@ -141,6 +142,8 @@ TEST(LegalSpace, RefusesWithKeyKernelAndReason) {
         {interleaved(Op::train_forward, 64, (1 << 26) + 1), "prefetch=1", "prefetch: found 1",
          "the distance is only known for rows of a fixed size; allowed: 0"},
         {inference, "ahead=65", "ahead: found 65", "allowed: 0 to 64"},
+        {inference, "ahead=2 repeat=3", "repeat: found 3", "allowed: 1, 2, 4, 8"},
+        {inference, "repeat=2", "repeat: found 2", "nothing is fetched ahead without prefetch or ahead; allowed: 1"},
         {train, "parallel=channels ahead=1", "ahead: found 1",
          "planar train_forward and backward by channels read x from the cache; allowed: 0"},
         {train, "parallel=none ahead=1", "ahead: found 1",
@@ -250,6 +253,10 @@ TEST(DefaultSchedule, FetchesTheNextTaskIntoTheL2CacheBesideThisOne) {
             EXPECT_LE(2 * s.task * slab, std::max(l2, 2 * slab));
             EXPECT_GT(4 * s.task * slab, std::min(l2, 16 * slab)) << "twice as many would do as well";
         }
+        // From memory, where prefetches are dropped, into a cache that holds the slabs.
+        EXPECT_GT(default_schedule(planar(op, 32, 512, 784)).repeat, 1);
+        EXPECT_EQ(default_schedule(planar(op, 32, 64, 12544)).repeat, 1);
+        EXPECT_EQ(default_schedule(planar(op, 32, 256, 196)).repeat, 1);
         // All of it is in the cache as it is.
         EXPECT_EQ(default_schedule(planar(op, 4, 64, 196), {32 << 10, 1 << 20, 32 << 20}).prefetch, 0);
     }

@@ -46,7 +46,8 @@ if(NOT before STREQUAL after)
   message(FATAL_ERROR "a second build made the kernels again")
 endif()
 
-foreach(mistake IN ITEMS same_name no_source two_sources no_file no_batch bad_name unknown_option option_of_model)
+foreach(mistake IN ITEMS same_name no_source two_sources no_file no_batch bad_name unknown_option option_of_model
+        no_records strict_alone)
   execute_process(
     COMMAND ${configure} -B "${SCRATCH}/mistake" "-DMISTAKE=${mistake}"
     RESULT_VARIABLE result

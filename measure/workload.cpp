@@ -1,4 +1,4 @@
-#include "workload.h"
+#include "measure/workload.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -6,7 +6,7 @@
 #include <cstring>
 #include <new>
 
-namespace fusebn::bench {
+namespace fusebn::measure {
 
 void Buffer::Free::operator()(void* p) const { std::free(p); }
 
@@ -98,4 +98,4 @@ void Workload::run_or_exit() {
     }
 }
 
-}  // namespace fusebn::bench
+}  // namespace fusebn::measure

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace fusebn::bench {
+namespace fusebn::measure {
 
 struct Contender {
     std::string name;
@@ -23,6 +23,8 @@ struct Budget {
     double seconds = 2;
     int min_rounds = 7;
     int max_rounds = 101;
+    // Calls before a turn is timed: what brings sleeping threads back, of contenders with a pool each.
+    double warm_up_ms = 30;
 };
 
 // Milliseconds of one call, one number a round. Round i of all contenders belongs together.
@@ -45,4 +47,4 @@ Quartiles paired_ratio(const Samples& a, const Samples& b);
 // Nanoseconds of one call of a function that returns at once: the median of several loops over it.
 double nanoseconds(const std::function<void()>& run);
 
-}  // namespace fusebn::bench
+}  // namespace fusebn::measure

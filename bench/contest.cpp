@@ -1,13 +1,14 @@
-#include "measure.h"
+#include "contest.h"
 
+#include <algorithm>
 #include <cmath>
 #include <exception>
 #include <string>
 #include <vector>
 
 #include "cases.h"
-#include "check.h"
-#include "copy.h"
+#include "measure/check.h"
+#include "measure/copy.h"
 #include "onednn_contender.h"
 
 namespace fusebn::bench {
@@ -96,7 +97,7 @@ std::string first_run(const LayerCase& c, Workload& workload) {
 
 }  // namespace
 
-Outcome measure(const LayerCase& c, const Machine& machine, const Budget& budget, Workspace& workspace,
+Outcome contest(const LayerCase& c, const Machine& machine, const Budget& budget, Workspace& workspace,
                 Workspace& twin_workspace) {
     Outcome outcome;
     Workload workload(c, workspace);
@@ -110,9 +111,11 @@ Outcome measure(const LayerCase& c, const Machine& machine, const Budget& budget
     contenders.push_back({"fusebn", [&] { workload.run_or_exit(); }});
     const bool in_cache = c.floor_bytes() <= machine.l3;
     const std::int64_t half = c.floor_bytes() / 2;
-    contenders.push_back(
-        {"copy", make_copy(in_cache ? Copy::plain : Copy::streaming, workspace.copy_from.at_least(half + 4),
-                           workspace.copy_to.at_least(half + 4), half)});
+    const std::int64_t limit = c.limit_bytes(machine.l3), again = limit - c.floor_bytes();
+    const void* const from = workspace.copy_from.at_least(std::max(half, again) + 4);
+    contenders.push_back({"copy", make_copy(in_cache ? Copy::plain : Copy::streaming, from,
+                                            workspace.copy_to.at_least(half + 4), half)});
+    if (again > 0) contenders.push_back({"read", make_read(from, again)});
     std::optional<Workload> twin;
     if (const std::optional<LayerCase> f32 = f32_twin(c)) {
         twin.emplace(*f32, twin_workspace);
@@ -123,7 +126,7 @@ Outcome measure(const LayerCase& c, const Machine& machine, const Budget& budget
         }
     }
     add_peers(contenders, c, workload, machine.threads, outcome.warning);
-    outcome.row = Row{c, verdict.worst, in_cache, race(contenders, budget)};
+    outcome.row = Row{c, verdict.worst, limit, in_cache, race(contenders, budget)};
     return outcome;
 }
 

@@ -1,10 +1,10 @@
-#include "layer_case.h"
+#include "measure/layer_case.h"
 
 #include <cmath>
 
-#include "threads.h"
+#include "measure/threads.h"
 
-namespace fusebn::bench {
+namespace fusebn::measure {
 namespace {
 
 // Sebastiano Vigna's splitmix64: a number's random bits do not depend on those before, so threads fill in any order.
@@ -57,6 +57,19 @@ std::int64_t LayerCase::floor_bytes() const {
     }
     const std::int64_t mask_bytes = mask && op() != Op::inference ? (elements() + 7) / 8 : 0;
     return tensors * tensor_bytes() + mask_bytes;
+}
+
+std::int64_t LayerCase::limit_bytes(std::int64_t l3) const {
+    if (op() == Op::inference) return floor_bytes();
+    int twice = op() == Op::backward ? 2 : 1;         // x and dy; x
+    if (residual() == Residual::batch_norm) ++twice;  // x2
+    if (residual() == Residual::add && op() == Op::backward) {
+        const bool has_mask = saves_mask(activation(), residual());
+        if (!has_mask && activation() != Activation::none) ++twice;  // the residual
+    }
+    const std::int64_t read = twice * tensor_bytes();
+    const std::int64_t kept = layout == Layout::NCHW ? read / C : read;
+    return floor_bytes() + (kept > l3 ? read : 0);
 }
 
 Extents LayerCase::extents() const { return layout == Layout::NCHW ? Extents{N, C, H, W} : Extents{N, H, W, C}; }
@@ -137,4 +150,4 @@ BatchNormState random_state(std::int64_t channels, int stream) {
     return state;
 }
 
-}  // namespace fusebn::bench
+}  // namespace fusebn::measure

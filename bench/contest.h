@@ -4,11 +4,13 @@
 #include <optional>
 #include <string>
 
-#include "layer_case.h"
+#include "measure/layer_case.h"
+#include "measure/workload.h"
 #include "report.h"
-#include "workload.h"
 
 namespace fusebn::bench {
+
+using namespace measure;
 
 struct Outcome {
     std::string complaint;   // empty: the kernel's result is right
@@ -17,7 +19,7 @@ struct Outcome {
 };
 
 // A 16-bit kernel also takes turns with f32_twin() of it, in `twin_workspace`.
-Outcome measure(const LayerCase& layer_case, const Machine& machine, const Budget& budget, Workspace& workspace,
+Outcome contest(const LayerCase& layer_case, const Machine& machine, const Budget& budget, Workspace& workspace,
                 Workspace& twin_workspace);
 
 }  // namespace fusebn::bench

@@ -1,4 +1,4 @@
-#include "timing.h"
+#include "measure/timing.h"
 
 #include <time.h>
 
@@ -10,7 +10,7 @@
 #include <random>
 #include <thread>
 
-namespace fusebn::bench {
+namespace fusebn::measure {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -45,12 +45,11 @@ double time_calls(const Contender& contender, int calls) {
 constexpr double turn_ms = 1.0;
 // A call of this length does not notice that threads had to be woken, nor what the caches held.
 constexpr double long_call_ms = 50;
+
 // A virtual CPU that slept, or that another pool's threads had, can take ten milliseconds and more to come back, and
 // the caches as long to fill. Who shares its work out as threads turn up runs on one thread until then, and who does
-// not waits: neither is the steady state that a training loop sees.
-constexpr double warm_up_ms = 30;
-
-void warm_up(const Contender& contender) {
+// not waits: neither is the steady state that a training loop sees. Hence Budget::warm_up_ms.
+void warm_up(const Contender& contender, double warm_up_ms) {
     const Clock::time_point start = Clock::now();
     do {
         contender.run();
@@ -62,9 +61,9 @@ struct Turn {
     bool warm = true;
 };
 
-Turn turn_of(const Contender& contender) {
+Turn turn_of(const Contender& contender, double warm_up_ms) {
     wait_until_idle();
-    warm_up(contender);
+    warm_up(contender, warm_up_ms);
     double ms = time_calls(contender, 1);
     if (ms > long_call_ms) return {1, false};
     ms = std::min(ms, time_calls(contender, 1));
@@ -85,7 +84,7 @@ std::vector<Samples> race(const std::vector<Contender>& contenders, const Budget
     std::vector<Turn> turns;
     for (const Contender& contender : contenders) {
         samples.push_back({contender.name, {}});
-        turns.push_back(turn_of(contender));
+        turns.push_back(turn_of(contender, budget.warm_up_ms));
     }
     std::vector<std::size_t> order(contenders.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
@@ -97,7 +96,7 @@ std::vector<Samples> race(const std::vector<Contender>& contenders, const Budget
         std::shuffle(order.begin(), order.end(), random);
         for (const std::size_t i : order) {
             wait_until_idle();
-            if (turns[i].warm) warm_up(contenders[i]);
+            if (turns[i].warm) warm_up(contenders[i], budget.warm_up_ms);
             samples[i].ms.push_back(time_calls(contenders[i], turns[i].calls));
         }
     }
@@ -122,4 +121,4 @@ double nanoseconds(const std::function<void()>& run) {
     return quartiles(std::move(ns)).median;
 }
 
-}  // namespace fusebn::bench
+}  // namespace fusebn::measure

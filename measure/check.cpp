@@ -1,4 +1,4 @@
-#include "check.h"
+#include "measure/check.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,9 +6,9 @@
 #include <mutex>
 #include <sstream>
 
-#include "threads.h"
+#include "measure/threads.h"
 
-namespace fusebn::bench {
+namespace fusebn::measure {
 namespace {
 
 // One channel of a tensor, as values in a row: the oracle reads each several times. Every type's values are f32's too.
@@ -181,4 +181,4 @@ Verdict check(const LayerCase& layer_case, const Workload& workload) {
     return all;
 }
 
-}  // namespace fusebn::bench
+}  // namespace fusebn::measure

@@ -3,9 +3,9 @@
 
 #include <string>
 
-#include "workload.h"
+#include "measure/workload.h"
 
-namespace fusebn::bench {
+namespace fusebn::measure {
 
 struct Verdict {
     std::string complaint;  // empty: all values agree
@@ -16,4 +16,4 @@ struct Verdict {
 // forward call kept; those are checked where training is.
 Verdict check(const LayerCase& layer_case, const Workload& workload);
 
-}  // namespace fusebn::bench
+}  // namespace fusebn::measure

@@ -5,9 +5,9 @@
 #include <string>
 
 #include "fusebn/batch_norm.h"
-#include "tests/oracle/oracle.h"
+#include "oracle/oracle.h"
 
-namespace fusebn::bench {
+namespace fusebn::measure {
 
 // One kernel and a shape for it.
 struct LayerCase {
@@ -27,6 +27,9 @@ struct LayerCase {
     // and what it needs of the second branch, and writes dx and the second branch's gradient. A mask is a bit an
     // element, written by training and read by backward. Parameters and statistics are of no account.
     std::int64_t floor_bytes() const;
+    // The same, with what must be read from memory a second time, to be applied: where the cache of `l3` bytes holds
+    // neither a channel's slabs (planar) nor the tensors that are read twice (interleaved) in between.
+    std::int64_t limit_bytes(std::int64_t l3) const;
     Extents extents() const;         // in the layout's order
     std::string op_name() const;     // "train_forward+add+relu"
     std::string shape_name() const;  // "32x64x112x112"
@@ -42,4 +45,4 @@ LayerCase case_of(const fusebn_kernel_table& table, const fusebn_kernel& kernel)
 void fill(const LayerCase& layer_case, void* x, int stream);
 BatchNormState random_state(std::int64_t channels, int stream);
 
-}  // namespace fusebn::bench
+}  // namespace fusebn::measure

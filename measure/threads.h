@@ -6,7 +6,7 @@
 #include <thread>
 #include <vector>
 
-namespace fusebn::bench {
+namespace fusebn::measure {
 
 // Calls body(begin, end) for one contiguous part of [0, count) a CPU, all at once.
 template <class Body>
@@ -21,4 +21,4 @@ void in_parts(std::int64_t count, const Body& body) {
     for (std::thread& thread : threads) thread.join();
 }
 
-}  // namespace fusebn::bench
+}  // namespace fusebn::measure

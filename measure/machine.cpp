@@ -1,4 +1,4 @@
-#include "machine.h"
+#include "measure/machine.h"
 
 #include <unistd.h>
 
@@ -7,17 +7,26 @@
 
 #include "fusebn/parallel.h"
 
-namespace fusebn::bench {
+namespace fusebn::measure {
 namespace {
 
-std::string cpu_name() {
+// The value of the first line of /proc/cpuinfo that has this name, or "".
+std::string cpu_info(const std::string& name) {
     std::ifstream info("/proc/cpuinfo");
     for (std::string line; std::getline(info, line);) {
-        if (line.rfind("model name", 0) != 0) continue;
-        const std::size_t colon = line.find(':');
-        if (colon != std::string::npos && colon + 2 < line.size()) return line.substr(colon + 2);
+        const std::size_t end = line.find_first_of("\t:");
+        const std::size_t colon = line.find(": ");
+        if (line.substr(0, end) == name && colon != std::string::npos) return line.substr(colon + 2);
     }
-    return "unknown CPU";
+    return "";
+}
+
+// A name such as "AMD EPYC" is that of many processors.
+std::string cpu_name() {
+    const std::string name = cpu_info("model name");
+    const std::string family = cpu_info("cpu family"), model = cpu_info("model");
+    return (name.empty() ? "unknown CPU" : name) +
+           (family.empty() ? "" : " (family " + family + ", model " + model + ")");
 }
 
 // Bytes of cpu0's data (or common) cache of a level. Two sources, of which a virtual machine may have one that names
@@ -51,10 +60,14 @@ Machine this_machine() {
     return m;
 }
 
-std::string to_string(const Machine& m) {
-    return m.cpu + ", " + m.isa + ", " + std::to_string(m.threads) + (m.threads == 1 ? " thread" : " threads") +
-           ", L1 " + std::to_string(m.l1 >> 10) + " KB, L2 " + std::to_string(m.l2 >> 10) + " KB, L3 " +
+std::string caches_text(const Machine& m) {
+    return "L1 " + std::to_string(m.l1 >> 10) + " KB, L2 " + std::to_string(m.l2 >> 10) + " KB, L3 " +
            std::to_string(m.l3 >> 20) + " MB";
 }
 
-}  // namespace fusebn::bench
+std::string to_string(const Machine& m) {
+    return m.cpu + ", " + m.isa + ", " + std::to_string(m.threads) + (m.threads == 1 ? " thread" : " threads") + ", " +
+           caches_text(m);
+}
+
+}  // namespace fusebn::measure

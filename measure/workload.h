@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "layer_case.h"
+#include "measure/layer_case.h"
 
-namespace fusebn::bench {
+namespace fusebn::measure {
 
 // Memory that starts on a cache line. Every page has been written to when it is first timed: fresh pages cost more than
 // a kernel does.
@@ -75,4 +75,4 @@ private:
     Tensor out_, addend_out_;
 };
 
-}  // namespace fusebn::bench
+}  // namespace fusebn::measure

@@ -1,0 +1,10 @@
+# cmake -DFILES=a|b -DOUTPUT=file.inc -P Digest.cmake: one digest of the files' contents, as a C string.
+string(REPLACE "|" ";" files "${FILES}")
+list(SORT files)
+set(all "")
+foreach(file IN LISTS files)
+  file(SHA256 "${file}" digest)
+  string(APPEND all "${digest}")
+endforeach()
+string(SHA256 digest "${all}")
+file(WRITE "${OUTPUT}" "\"${digest}\"\n")

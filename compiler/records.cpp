@@ -1,0 +1,197 @@
+#include "compiler/records.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+#include <stdexcept>
+
+#include "compiler/variant.h"
+#include "fusebn/parallel.h"
+#include "measure/machine.h"
+
+namespace fusebn {
+
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr std::size_t max_line_bytes = 4096;
+
+double rounded(double value) { return std::round(value * 1e6) / 1e6; }
+
+[[noreturn]] void fail(const std::string& path, const char* what) {
+    throw std::runtime_error(path + ": " + what + ": " + std::strerror(errno));
+}
+
+}  // namespace
+
+TuningKey this_tuning_key() {
+    const measure::Machine m = measure::this_machine();
+    return {m.cpu + ", " + measure::caches_text(m), num_threads(), generator_version()};
+}
+
+std::string machine_text(const TuningKey& key) {
+    return key.machine + ", " + std::to_string(key.threads) + (key.threads == 1 ? " thread" : " threads");
+}
+
+std::string to_json(const Record& r) {
+    ordered_json j = {{"record", r.kind == Record::Kind::best ? "best" : "trial"},
+                      {"kernel", r.kernel},
+                      {"target", to_string(r.isa)},
+                      {"machine", r.key.machine},
+                      {"threads", r.key.threads},
+                      {"generator", r.key.generator},
+                      {"schedule", to_text(r.schedule)}};
+    if (!r.failure.empty()) {
+        j["failure"] = r.failure.substr(0, max_line_bytes / 4);
+    } else {
+        j["ms"] = rounded(r.ms);
+        j["ratio"] = rounded(r.ratio);
+        j["ratio_quartiles"] = {rounded(r.ratio_low), rounded(r.ratio_high)};
+        if (r.of_copy > 0) j["of_copy"] = rounded(r.of_copy);
+    }
+    if (r.kind == Record::Kind::best) j["within_noise"] = r.within_noise;
+    j["generation"] = r.generation;
+    j["time"] = r.time;
+    // A compiler's message need not be UTF-8.
+    return j.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+}
+
+std::optional<Record> record_from_json(const std::string& line) {
+    if (line.size() > max_line_bytes) return std::nullopt;
+    try {
+        const ordered_json j = ordered_json::parse(line);
+        Record r;
+        const std::string kind = j.at("record");
+        if (kind != "best" && kind != "trial") return std::nullopt;
+        r.kind = kind == "best" ? Record::Kind::best : Record::Kind::trial;
+        r.kernel = j.at("kernel");
+        const std::string target = j.at("target");
+        bool known = false;
+        for (const auto& name : instruction_set_names) {
+            if (name.name != target) continue;
+            r.isa = name.value;
+            known = true;
+        }
+        if (!known) return std::nullopt;
+        r.key = {j.at("machine"), j.at("threads"), j.at("generator")};
+        r.schedule = parse_schedule(j.at("schedule"), {});
+        r.failure = j.value("failure", "");
+        if (r.failure.empty()) {
+            r.ms = j.at("ms");
+            r.ratio = j.at("ratio");
+            r.ratio_low = j.at("ratio_quartiles").at(0);
+            r.ratio_high = j.at("ratio_quartiles").at(1);
+            r.of_copy = j.value("of_copy", 0.0);
+        }
+        r.within_noise = j.value("within_noise", false);
+        r.generation = j.at("generation");
+        r.time = j.at("time");
+        return r;
+    } catch (const nlohmann::json::exception&) {
+        return std::nullopt;
+    } catch (const ScheduleError&) {
+        return std::nullopt;  // of a version that has other keys
+    }
+}
+
+RecordFile read_records(const std::string& path) {
+    std::ifstream in(path);
+    if (!in) fail(path, "cannot be read");
+    RecordFile file;
+    int number = 0;
+    for (std::string line; std::getline(in, line);) {
+        ++number;
+        if (line.empty()) continue;
+        if (auto record = record_from_json(line)) {
+            file.records.push_back(std::move(*record));
+        } else {
+            file.unreadable.push_back(number);
+        }
+    }
+    if (in.bad()) fail(path, "cannot be read");
+    return file;
+}
+
+RecordAppender::RecordAppender(const std::string& path)
+    : path_(path), descriptor_(open(path.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666)) {
+    if (descriptor_ < 0) fail(path, "cannot be written");
+    if (flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+        const bool taken = errno == EWOULDBLOCK;
+        const int error = errno;
+        close(descriptor_);
+        if (taken) throw std::runtime_error(path + ": another `fusebn tune` writes to it");
+        errno = error;
+        fail(path, "cannot be locked");
+    }
+    const off_t size = lseek(descriptor_, 0, SEEK_END);
+    char last = '\n';
+    if (size > 0 && pread(descriptor_, &last, 1, size - 1) == 1 && last != '\n' && write(descriptor_, "\n", 1) != 1) {
+        close(descriptor_);
+        fail(path, "cannot be written");
+    }
+}
+
+RecordAppender::~RecordAppender() { close(descriptor_); }
+
+void RecordAppender::append(const Record& record) {
+    const std::string line = to_json(record) + "\n";
+    const ssize_t written = write(descriptor_, line.data(), line.size());
+    if (written < 0) fail(path_, "cannot be written");
+    if (written != static_cast<ssize_t>(line.size())) throw std::runtime_error(path_ + ": is full");
+}
+
+RecordBook::RecordBook(const std::vector<std::string>& paths, const std::string& tuned_on,
+                       const std::string& generator) {
+    const TuningKey here = this_tuning_key();
+    const std::string wanted = tuned_on.empty() ? machine_text(here) : tuned_on;
+    std::set<std::string> machines, matching;
+    for (const std::string& path : paths) {
+        const RecordFile file = read_records(path);
+        for (const Record& r : file.records) {
+            const std::string machine = machine_text(r.key);
+            machines.insert(machine);
+            if (tuned_on.empty() ? machine != wanted : machine.find(wanted) == std::string::npos) continue;
+            matching.insert(machine);
+            if (r.kind != Record::Kind::best) continue;
+            entries_.push_back({r, r.key.generator != generator});
+        }
+        if (file.unreadable.empty()) continue;
+        std::string lines;
+        for (int number : file.unreadable) lines += (lines.empty() ? "" : ", ") + std::to_string(number);
+        remarks_.push_back(path + ": no records, and passed over: line " + lines.substr(0, 200));
+    }
+    std::string known;
+    for (const std::string& m : machines) known += "\n  " + m;
+    if (matching.size() > 1) {
+        known.clear();
+        for (const std::string& m : matching) known += "\n  " + m;
+        throw std::runtime_error("--tuned-on: \"" + tuned_on + "\" is part of several machines; say which:" + known);
+    }
+    if (!matching.empty() || machines.empty()) return;
+    if (!tuned_on.empty()) {
+        throw std::runtime_error("--tuned-on: no record is of a machine with \"" + tuned_on + "\"; there are:" + known);
+    }
+    remarks_.push_back("no record is of this machine (" + wanted + "); --tuned-on takes another's:" + known);
+}
+
+std::optional<RecordBook::Entry> RecordBook::find(const KernelSpec& kernel, InstructionSet isa) const {
+    const std::string name = kernel_name(kernel);
+    const Entry* found = nullptr;
+    for (const Entry& e : entries_) {
+        if (e.record.isa != isa || e.record.kernel != name) continue;
+        if (found == nullptr || !e.stale || found->stale) found = &e;
+    }
+    if (found == nullptr) return std::nullopt;
+    return *found;
+}
+
+}  // namespace fusebn

@@ -1,0 +1,99 @@
+// What tuning found: a file of JSON lines that is only ever appended to, so files of several machines can be
+// concatenated. docs/tuning.md describes the fields.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "schedules/schedule.h"
+
+namespace fusebn {
+
+// What a measurement depends on beside the kernel and its schedule.
+struct TuningKey {
+    std::string machine;  // processor and caches: "AMD EPYC (family 25, model 17), L1 32 KB, L2 1024 KB, L3 32 MB"
+    int threads = 1;
+    std::string generator;  // generator_version()
+};
+
+// The key of this machine, with as many threads as the runtime uses.
+TuningKey this_tuning_key();
+// "AMD EPYC (family 25, model 17), L1 32 KB, L2 1024 KB, L3 32 MB, 2 threads"
+std::string machine_text(const TuningKey& key);
+
+struct Record {
+    enum class Kind {
+        trial,  // one schedule, measured beside the default
+        best    // the outcome for a kernel so far: the final between the best schedule and the default
+    };
+    Kind kind = Kind::trial;
+    std::string kernel;  // kernel_name()
+    InstructionSet isa = InstructionSet::x86_64;
+    TuningKey key;
+    Schedule schedule;
+    std::string failure;  // of a trial: why it was not timed; "" where it was
+    double ms = 0;        // median
+    double ratio = 0;     // the default's time over this one's: the median of pairs, and its quartiles
+    double ratio_low = 0, ratio_high = 0;
+    double of_copy = 0;         // a copy's time over this one's, bytes as docs/tuning.md says; 0: not measured
+    bool within_noise = false;  // of a best: no schedule was shown to be faster than the default, which this is
+    int generation = 0;
+    std::string time;  // UTC, "2026-11-26T17:15:29Z"
+};
+
+// One line, without its end.
+std::string to_json(const Record& record);
+// Nothing where the line is none, or one of a later version.
+std::optional<Record> record_from_json(const std::string& line);
+
+struct RecordFile {
+    std::vector<Record> records;
+    std::vector<int> unreadable;  // numbers of the lines that are no records: torn where a tuner was killed, say
+};
+// Throws std::runtime_error where the file cannot be read.
+RecordFile read_records(const std::string& path);
+
+// Appends records to a file, each in one write. One appender at a time to a file.
+class RecordAppender {
+public:
+    // A last line without an end, left by a process that was killed, is ended first. Throws std::runtime_error where
+    // the file cannot be written, or another process has it.
+    explicit RecordAppender(const std::string& path);
+    ~RecordAppender();
+    RecordAppender(const RecordAppender&) = delete;
+    RecordAppender& operator=(const RecordAppender&) = delete;
+    void append(const Record& record);
+
+private:
+    std::string path_;
+    int descriptor_;
+};
+
+// What build takes from record files.
+class RecordBook {
+public:
+    RecordBook() = default;
+    // `tuned_on`: a part of machine_text(), for the one machine whose records count; "" for this machine.
+    // `generator`: what records must be of not to be stale. Throws std::runtime_error where a file cannot be read, or
+    // `tuned_on` names no machine or several.
+    RecordBook(const std::vector<std::string>& paths, const std::string& tuned_on, const std::string& generator);
+
+    struct Entry {
+        Record record;
+        bool stale = false;  // of other versions of fusebn, Halide or LLVM
+    };
+    // The latest outcome for a kernel; one that is not stale before one that is.
+    std::optional<Entry> find(const KernelSpec& kernel, InstructionSet isa) const;
+
+    bool empty() const { return entries_.empty(); }
+    // What should be said: lines that could not be read, and that no record is of the machine.
+    const std::vector<std::string>& remarks() const { return remarks_; }
+
+private:
+    std::vector<Entry> entries_;
+    std::vector<std::string> remarks_;
+};
+
+}  // namespace fusebn

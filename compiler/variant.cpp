@@ -1,0 +1,78 @@
+#include "compiler/variant.h"
+
+#include <HalideRuntime.h>
+
+#include <algorithm>
+#include <sstream>
+#include <stdexcept>
+
+#include "compiler/emit.h"
+#include "compiler/files.h"
+#include "compiler/lower.h"
+
+namespace fusebn {
+
+namespace {
+
+// Of the sources that decide what is emitted.
+constexpr const char code_digest[] =
+#include "code_digest.inc"
+    ;
+
+}  // namespace
+
+std::string generator_version() {
+    return std::string("fusebn ") + FUSEBN_VERSION + ", Halide " + std::to_string(HALIDE_VERSION_MAJOR) + "." +
+           std::to_string(HALIDE_VERSION_MINOR) + "." + std::to_string(HALIDE_VERSION_PATCH) + ", LLVM " +
+           llvm_version();
+}
+
+bool needs_large(const KernelSpec& k) {
+    if (k.outer == any_extent || k.channels == any_extent || k.inner == any_extent) return true;
+    // Extents are below 2^31, so two of them cannot overflow.
+    const std::int64_t plane = k.channels * k.inner;
+    return plane > INT32_MAX || k.outer > INT32_MAX / plane;
+}
+
+std::string symbol_name(const std::string& library, const KernelSpec& kernel, InstructionSet isa) {
+    std::string target(to_string(isa));
+    std::replace(target.begin(), target.end(), '-', '_');
+    return library + "__" + kernel_name(kernel) + "__" + target;
+}
+
+std::string assembler_digest(const std::optional<std::string>& ptxas) {
+    return ptxas ? digest(read_file(*ptxas)) : "none";
+}
+
+std::string object_key(const ManifestKernel& k, const ManifestVariant& v, const std::string& assembler) {
+    std::ostringstream key;
+    key << generator_version() << ' ' << code_digest << ' ' << v.symbol << ' ' << kernel_name(k.kernel) << ' '
+        << to_string(v.isa) << ' ' << to_text(v.schedule) << " large=" << k.large;
+    if (is_cuda(v.isa)) key << " ptxas=" << assembler;
+    return key.str();
+}
+
+int entry_alignment(const ManifestKernel& k, const ManifestVariant& v) {
+    if (is_device(v.isa)) return v.schedule.vector > 1 ? v.schedule.vector * element_bytes(k.kernel.dtype) : 0;
+    return v.schedule.store == Schedule::Store::stream ? stream_alignment(k.kernel) : 0;
+}
+
+std::string compile(const ManifestKernel& k, const ManifestVariant& v, const std::optional<std::string>& ptxas) {
+    const Lowered lowered = lower(k.kernel, v.schedule, v.isa, k.large);
+    if (!is_device(v.isa)) return emit_kernel(lowered, v.isa, v.symbol, Emit::object).bytes;
+    DeviceObject object;
+    if (entry_alignment(k, v) > 0) {
+        const Lowered unaligned = lower(k.kernel, unaligned_schedule(v.schedule), v.isa, k.large);
+        object = emit_device_kernel(lowered, &unaligned, v.isa, v.symbol, ptxas);
+    } else {
+        object = emit_device_kernel(lowered, nullptr, v.isa, v.symbol, ptxas);
+    }
+    for (const DeviceFunction& f : object.functions) {
+        if (f.spill_bytes == 0) continue;
+        throw std::runtime_error(f.name + " spills " + std::to_string(f.spill_bytes) + " bytes of registers with " +
+                                 to_text(v.schedule) + "; give it a schedule with a smaller vector or unroll");
+    }
+    return object.bytes;
+}
+
+}  // namespace fusebn

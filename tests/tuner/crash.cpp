@@ -1,0 +1,3 @@
+// Kernels that nobody wants.
+extern "C" int crashes(void**) { __builtin_trap(); }
+extern "C" int does_nothing(void**) { return 0; }

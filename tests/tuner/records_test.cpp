@@ -1,0 +1,170 @@
+// Record files: what is written is read back, and what is damaged, foreign or old is told from what is not.
+#include "compiler/records.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "compiler/files.h"
+#include "compiler/variant.h"
+
+using namespace fusebn;
+
+namespace {
+
+KernelSpec kernel() {
+    return {Op::inference, View::planar, DataType::f32, Activation::relu, Residual::none, 4, 16, 256};
+}
+
+Record record(const std::string& schedule = "vector=8") {
+    Record r;
+    r.kind = Record::Kind::best;
+    r.kernel = kernel_name(kernel());
+    r.isa = InstructionSet::x86_64_avx2;
+    r.key = this_tuning_key();
+    r.schedule = parse_schedule(schedule, {});
+    r.ms = 0.125;
+    r.ratio = 1.5;
+    r.ratio_low = 1.25;
+    r.ratio_high = 1.75;
+    r.of_copy = 0.5;
+    r.generation = 3;
+    r.time = "2026-11-26T17:15:29Z";
+    return r;
+}
+
+Record of_machine(const std::string& machine) {
+    Record r = record();
+    r.key.machine = machine;
+    return r;
+}
+
+class Records : public testing::Test {
+protected:
+    TemporaryFile file;
+    std::string path = file.path();
+    void write(const std::string& text) { write_file(path, text); }
+    void append(const std::vector<Record>& records) {
+        RecordAppender appender(path);
+        for (const Record& r : records) appender.append(r);
+    }
+    RecordBook book(const std::string& tuned_on = "") { return RecordBook({path}, tuned_on, generator_version()); }
+};
+
+TEST_F(Records, ARecordIsReadBackAsItWas) {
+    Record failed = record("vector=4 threads=0 store=stream");
+    failed.kind = Record::Kind::trial;
+    failed.failure = "wrong: its \"bits\" are not\nthe default's";
+    append({record(), failed});
+    const RecordFile read = read_records(path);
+    EXPECT_TRUE(read.unreadable.empty());
+    ASSERT_EQ(read.records.size(), 2u);
+    EXPECT_EQ(to_json(read.records[0]), to_json(record()));
+    EXPECT_EQ(to_json(read.records[1]), to_json(failed));
+    EXPECT_EQ(read.records[1].failure, failed.failure);
+    EXPECT_EQ(read.records[0].ratio_low, 1.25);
+}
+
+TEST_F(Records, ALineThatWasTornCostsItselfAlone) {
+    append({record()});
+    const std::string whole = read_file(path);
+    write(whole + whole.substr(0, whole.size() / 2));
+    append({record("vector=4")});
+    const RecordFile read = read_records(path);
+    EXPECT_EQ(read.unreadable, std::vector<int>{2});
+    ASSERT_EQ(read.records.size(), 2u);
+    EXPECT_EQ(read.records[1].schedule.vector, 4);
+    ASSERT_EQ(book().remarks().size(), 1u);
+    EXPECT_NE(book().remarks()[0].find("line 2"), std::string::npos);
+}
+
+TEST_F(Records, WhatIsNoRecordIsPassedOver) {
+    const std::string good = to_json(record());
+    const auto with = [&](const std::string& from, const std::string& to) {
+        std::string line = good;
+        line.replace(line.find(from), from.size(), to);
+        return line;
+    };
+    for (const std::string& bad :
+         {std::string("{}"), std::string("[1, 2]"), std::string("x"), with("\"best\"", "\"worst\""),
+          with("x86-64-avx2", "z80"), with("vector=8", "vector=eight"), with("vector=8", "wings=2"),
+          with("\"threads\":", "\"threads\":\"two\",\"t\":"), std::string(10000, '[')}) {
+        EXPECT_FALSE(record_from_json(bad)) << bad.substr(0, 200);
+    }
+    EXPECT_TRUE(record_from_json(good));
+}
+
+TEST_F(Records, OneTunerAtATimeWritesToAFile) {
+    RecordAppender first(path);
+    try {
+        RecordAppender second(path);
+        FAIL() << "a second appender was let in";
+    } catch (const std::runtime_error& e) {
+        EXPECT_EQ(std::string(e.what()), path + ": another `fusebn tune` writes to it");
+    }
+}
+
+TEST_F(Records, AFileThatCannotBeReadOrWrittenIsNamed) {
+    const auto message = [](const auto& f) -> std::string {
+        try {
+            f();
+        } catch (const std::runtime_error& e) {
+            return e.what();
+        }
+        return "";
+    };
+    EXPECT_EQ(message([] { read_records("/no/such/file"); }),
+              "/no/such/file: cannot be read: No such file or directory");
+    EXPECT_EQ(message([] { RecordAppender("/no/such/file"); }),
+              "/no/such/file: cannot be written: No such file or directory");
+}
+
+TEST_F(Records, TheBookGivesTheLatestOutcomeForAKernelAndTarget) {
+    Record trial = record("vector=32");
+    trial.kind = Record::Kind::trial;
+    Record other_target = record("vector=16 unroll=8");
+    other_target.isa = InstructionSet::x86_64;
+    append({record("vector=4"), record("vector=8"), other_target, trial});
+    const auto found = book().find(kernel(), InstructionSet::x86_64_avx2);
+    ASSERT_TRUE(found);
+    EXPECT_EQ(found->record.schedule.vector, 8);
+    EXPECT_FALSE(found->stale);
+    EXPECT_FALSE(book().find(kernel(), InstructionSet::x86_64_avx512));
+    KernelSpec other = kernel();
+    other.outer = 5;
+    EXPECT_FALSE(book().find(other, InstructionSet::x86_64_avx2));
+}
+
+TEST_F(Records, RecordsOfOtherVersionsAreStaleAndComeSecond) {
+    Record old = record("vector=4");
+    old.key.generator = "fusebn 0.0.1, Halide 20.0.0, LLVM 21.0.0";
+    append({old});
+    ASSERT_TRUE(book().find(kernel(), InstructionSet::x86_64_avx2));
+    EXPECT_TRUE(book().find(kernel(), InstructionSet::x86_64_avx2)->stale);
+    append({record("vector=8"), old});
+    const auto found = book().find(kernel(), InstructionSet::x86_64_avx2);
+    ASSERT_TRUE(found);
+    EXPECT_FALSE(found->stale);
+    EXPECT_EQ(found->record.schedule.vector, 8);
+}
+
+TEST_F(Records, AnotherMachinesRecordsAreTakenOnRequestAlone) {
+    append({of_machine("Bulldozer 8, L1 16 KB"), of_machine("Bulldozer 9, L1 16 KB")});
+    EXPECT_FALSE(book().find(kernel(), InstructionSet::x86_64_avx2));
+    ASSERT_EQ(book().remarks().size(), 1u);
+    EXPECT_NE(book().remarks()[0].find("no record is of this machine"), std::string::npos);
+    EXPECT_NE(book().remarks()[0].find("Bulldozer 9"), std::string::npos);
+    EXPECT_TRUE(book("dozer 9").find(kernel(), InstructionSet::x86_64_avx2));
+    EXPECT_THROW(book("Bulldozer"), std::runtime_error);  // which of the two?
+    EXPECT_THROW(book("8086"), std::runtime_error);
+}
+
+TEST_F(Records, ThreadsArePartOfTheMachine) {
+    Record r = record();
+    r.key.threads += 1;
+    append({r});
+    EXPECT_FALSE(book().find(kernel(), InstructionSet::x86_64_avx2));
+}
+
+}  // namespace

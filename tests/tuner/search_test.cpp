@@ -1,0 +1,139 @@
+// The search, on costs that are made up: what it proposes, that it finds, and that it ends.
+#include "tuner/search.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+using namespace fusebn;
+
+namespace {
+
+KernelSpec planar(Op op) { return {op, View::planar, DataType::f32, Activation::relu, Residual::none, 32, 256, 3136}; }
+KernelSpec interleaved(Op op) {
+    return {op, View::interleaved, DataType::bf16, Activation::relu, Residual::add, 25088, 256, 1};
+}
+
+std::vector<KernelSpec> kernels() {
+    std::vector<KernelSpec> all;
+    for (Op op : {Op::inference, Op::train_forward, Op::backward}) {
+        all.push_back(planar(op));
+        all.push_back(interleaved(op));
+        all.push_back({op, View::planar, DataType::f16, Activation::silu, Residual::batch_norm, 1, 3, 49});
+        all.push_back({op, View::interleaved, DataType::f32, Activation::none, Residual::none, 2, 1, 1});
+    }
+    return all;
+}
+
+Search search_of(const KernelSpec& k) { return Search(k, default_schedule(k), {}, 2); }
+
+TEST(Space, HasTheDefaultOnceAndLegalSchedulesAlone) {
+    for (const KernelSpec& k : kernels()) {
+        const Schedule base = default_schedule(k);
+        std::set<std::string> seen;
+        for (const Schedule& s : schedule_space(k, base)) {
+            EXPECT_TRUE(is_legal(s, k)) << kernel_name(k) << " " << to_text(s);
+            EXPECT_TRUE(seen.insert(to_text(s)).second) << kernel_name(k) << " twice: " << to_text(s);
+        }
+        EXPECT_TRUE(seen.count(to_text(base))) << kernel_name(k);
+    }
+}
+
+TEST(Space, TheModelKnowsWhatMustMove) {
+    const KernelSpec k = planar(Op::train_forward);  // 103 MB in, as much out
+    const auto cost = [&](const std::string& keys) {
+        return predicted_cost(k, spec_schedule(keys, k, default_schedule(k)), {}, 2);
+    };
+    EXPECT_LT(cost("store=stream"), cost("store=cached"));               // a line is not read to be written
+    EXPECT_LT(cost("parallel=channels task=1"), cost("parallel=rows"));  // the second reading is from the cache
+    EXPECT_LT(cost("parallel=rows task=1"), cost("parallel=none"));
+    EXPECT_LT(cost("task=1"), cost("task=32"));  // whose slabs fit no cache
+}
+
+TEST(Search, ProposesNothingTwice) {
+    Search search = search_of(planar(Op::backward));
+    std::set<std::string> seen = {to_text(search.base())};
+    while (!search.over()) {
+        const std::vector<Schedule> next = search.next(7);
+        ASSERT_FALSE(next.empty());
+        for (const Schedule& s : next) {
+            EXPECT_TRUE(seen.insert(to_text(s)).second) << to_text(s);
+            search.measured(s, 1.02 * (1 + static_cast<double>(seen.size())));  // always better: it never loses heart
+        }
+        search.end_generation();
+        if (seen.size() > 400) return;
+    }
+    EXPECT_EQ(seen.size(), search.space_size());
+}
+
+TEST(Search, EndsWhereNothingIsFaster) {
+    for (const KernelSpec& k : kernels()) {
+        Search search = search_of(k);
+        while (!search.over()) {
+            for (const Schedule& s : search.next(7)) search.measured(s, 0.9);
+            search.end_generation();
+        }
+        EXPECT_TRUE(search.best() == search.base());
+        EXPECT_LE(search.generation(), 5);
+        EXPECT_TRUE(search.next(7).empty());
+    }
+}
+
+// Speeds in which every key matters, unlike what the model thinks.
+double speed(const Schedule& s) {
+    return (s.vector == 32 ? 1.1 : 1) * (s.unroll == 2 ? 1.1 : 1) *
+           (s.task == 8   ? 1.3
+            : s.task == 4 ? 1.15
+                          : 1) *
+           (s.prefetch == 2 ? 1.15 : 1) * (s.parallel == Schedule::Parallel::none ? 0.6 : 1);
+}
+
+TEST(Search, ClimbsToWhatIsFasterThoughTheModelSaysOtherwise) {
+    const KernelSpec k = planar(Op::train_forward);
+    Search search = search_of(k);
+    const double unit = speed(search.base());
+    double best = 0;
+    for (const Schedule& s : schedule_space(k, search.base())) best = std::max(best, speed(s) / unit);
+    while (!search.over()) {
+        for (const Schedule& s : search.next(7)) search.measured(s, speed(s) / unit);
+        search.end_generation();
+    }
+    EXPECT_GT(search.best_ratio(), 0.9 * best);
+    EXPECT_LT(search.tried(), 250u) << "of " << search.space_size();
+}
+
+TEST(Search, GoesOnFromResultsAsItWouldHave) {
+    const KernelSpec k = interleaved(Op::backward);
+    Search first = search_of(k), second = search_of(k);
+    std::vector<Schedule> measured;
+    for (int generation = 0; generation < 2; ++generation) {
+        for (const Schedule& s : first.next(7)) {
+            first.measured(s, speed(s));
+            measured.push_back(s);
+        }
+        first.end_generation();
+    }
+    for (std::size_t i = 0; i < measured.size(); ++i) {
+        if (i == 7) second.end_generation();
+        second.measured(measured[i], speed(measured[i]));
+    }
+    second.end_generation();
+    ASSERT_EQ(first.next(7).size(), second.next(7).size());
+    for (std::size_t i = 0; i < first.next(7).size(); ++i) EXPECT_TRUE(first.next(7)[i] == second.next(7)[i]);
+}
+
+TEST(Search, ALaterMeasurementCorrectsAnEarlierOne) {
+    Search search = search_of(planar(Op::inference));
+    const std::vector<Schedule> next = search.next(2);
+    search.measured(next[0], 1.5);
+    search.measured(next[1], 1.2);
+    EXPECT_TRUE(search.best() == next[0]);
+    search.measured(next[0], 0.9);  // it was luck
+    EXPECT_TRUE(search.best() == next[1]);
+    EXPECT_EQ(search.best_ratio(), 1.2);
+    search.failed(next[1]);
+    EXPECT_TRUE(search.best() == search.base());
+}
+
+}  // namespace

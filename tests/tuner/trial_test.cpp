@@ -1,0 +1,128 @@
+// A batch of candidates: what is timed, and what becomes of those that compute something else or end the process.
+#include "tuner/trial.h"
+
+#include <gtest/gtest.h>
+
+#include "compiler/files.h"
+#include "compiler/job_pool.h"
+#include "compiler/variant.h"
+#include "fusebn/parallel.h"
+#include "tuner/space.h"
+
+using namespace fusebn;
+
+namespace {
+
+KernelSpec planar(Op op, Activation activation = Activation::relu) {
+    return {op, View::planar, DataType::f32, activation, Residual::none, 4, 8, 256};
+}
+
+class Trials : public testing::Test {
+protected:
+    // Compiled in a process of its own, as the tuner does it: Halide keeps global state.
+    CompiledVariant compiled(const KernelSpec& spec, const std::string& keys = "") {
+        const ManifestKernel kernel{spec, needs_large(spec), {}};
+        CompiledVariant v;
+        v.variant = {InstructionSet::x86_64, spec_schedule(keys, spec, default_schedule(spec)), "tuned", "candidate",
+                     0};
+        v.object = directory_ / (std::to_string(++count_) + ".o");
+        EXPECT_EQ(run_jobs({{"", [&] { write_file(v.object, compile(kernel, v.variant, std::nullopt)); }}}, 1,
+                           [](int, const Job&) {}),
+                  "");
+        return v;
+    }
+    static CompiledVariant by_hand(const std::string& symbol) {
+        CompiledVariant v;
+        v.variant.symbol = symbol;
+        v.object = CRASH_OBJECT;
+        return v;
+    }
+    static Batch batch(const KernelSpec& spec, std::vector<CompiledVariant> candidates) {
+        Batch b;
+        b.kernel = {spec, needs_large(spec), {}};
+        b.candidates = std::move(candidates);
+        b.threads = 2;
+        return b;
+    }
+
+private:
+    TemporaryFolder directory_;
+    int count_ = 0;
+};
+
+TEST_F(Trials, TimesWhatIsRight) {
+    const KernelSpec k = planar(Op::train_forward);
+    const BatchResult r = run_batch(batch(k, {compiled(k), compiled(k, "vector=8"), compiled(k, "unroll=1")}));
+    EXPECT_EQ(r.complaint, "");
+    ASSERT_EQ(r.trials.size(), 3u);
+    for (const Trial& t : r.trials) {
+        EXPECT_EQ(t.failure, "");
+        EXPECT_TRUE(t.finalist);
+        EXPECT_GT(t.ms, 0);
+        EXPECT_LE(t.ratio_low, t.ratio);
+        EXPECT_LE(t.ratio, t.ratio_high);
+        EXPECT_GT(t.of_copy, 0);
+    }
+    EXPECT_EQ(r.trials[0].ratio, 1);
+}
+
+TEST_F(Trials, BackwardIsGivenWhatItsForwardKept) {
+    const KernelSpec k = planar(Op::backward);
+    Batch b = batch(k, {compiled(k), compiled(k, "vector=8")});
+    b.forward = compiled(planar(Op::train_forward));
+    const BatchResult r = run_batch(b);
+    EXPECT_EQ(r.complaint, "");
+    EXPECT_EQ(r.trials[1].failure, "");
+}
+
+TEST_F(Trials, ACandidateWithOtherBitsIsNotTimed) {
+    const KernelSpec k = planar(Op::inference);
+    const BatchResult r = run_batch(batch(k, {compiled(k), compiled(planar(Op::inference, Activation::relu6)),
+                                              by_hand("does_nothing"), compiled(k, "unroll=1")}));
+    EXPECT_EQ(r.complaint, "");
+    EXPECT_EQ(r.trials[1].failure, "wrong: its bits are not the default's");
+    EXPECT_EQ(r.trials[2].failure, "wrong: its bits are not the default's");
+    EXPECT_FALSE(r.trials[1].finalist);
+    EXPECT_TRUE(r.trials[3].finalist);
+}
+
+TEST_F(Trials, ACandidateThatCrashesCostsItselfAlone) {
+    const KernelSpec k = planar(Op::inference);
+    const BatchResult r =
+        run_batch(batch(k, {compiled(k), by_hand("crashes"), compiled(k, "unroll=1"), by_hand("crashes")}));
+    EXPECT_EQ(r.complaint, "");
+    EXPECT_EQ(r.trials[1].failure, "killed by Illegal instruction");
+    EXPECT_EQ(r.trials[3].failure, "killed by Illegal instruction");
+    EXPECT_EQ(r.trials[2].failure, "");
+    EXPECT_TRUE(r.trials[2].finalist);
+}
+
+TEST_F(Trials, AWrongDefaultIsFoundByTheOracle) {
+    const KernelSpec k = planar(Op::inference);
+    const BatchResult r = run_batch(batch(k, {compiled(planar(Op::inference, Activation::relu6)), compiled(k)}));
+    EXPECT_NE(r.complaint.find("y of channel"), std::string::npos) << r.complaint;
+    EXPECT_EQ(run_batch(batch(k, {by_hand("crashes"), compiled(k)})).complaint,
+              "the default schedule: killed by Illegal instruction");
+}
+
+TEST_F(Trials, TheDefaultsBitsAreRememberedFromBatchToBatch) {
+    const KernelSpec k = planar(Op::inference);
+    Batch b = batch(k, {compiled(k)});
+    const std::uint64_t digest = run_batch(b).digest;
+    b.expected = digest;
+    EXPECT_EQ(run_batch(b).complaint, "");
+    b.expected = digest + 1;
+    EXPECT_NE(run_batch(b).complaint, "");
+}
+
+TEST_F(Trials, AnObjectThatIsNoneIsSaid) {
+    const KernelSpec k = planar(Op::inference);
+    CompiledVariant missing = compiled(k);
+    missing.object += ".gone";
+    EXPECT_NE(run_batch(batch(k, {missing})).complaint.find("cannot be read"), std::string::npos);
+    CompiledVariant garbage = compiled(k);
+    write_file(garbage.object, "no object");
+    EXPECT_NE(run_batch(batch(k, {garbage})).complaint, "");
+}
+
+}  // namespace

@@ -1,0 +1,215 @@
+// `fusebn tune` and what build makes of its records, end to end.
+#include "tuner/tune.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+#include <thread>
+
+#include "compiler/build.h"
+#include "compiler/files.h"
+#include "compiler/variant.h"
+
+using namespace fusebn;
+
+namespace {
+
+KernelSpec planar(Op op) { return {op, View::planar, DataType::f32, Activation::relu, Residual::none, 2, 8, 64}; }
+KernelSpec rows(Op op) { return {op, View::interleaved, DataType::f32, Activation::none, Residual::none, 64, 16, 1}; }
+
+LibrarySpec library(std::vector<SpecKernel> kernels = {{planar(Op::train_forward), "", 0},
+                                                       {rows(Op::backward), "", 0}}) {
+    return {"tuned_lib", {InstructionSet::x86_64}, std::move(kernels)};
+}
+
+class Tune : public testing::Test {
+protected:
+    TemporaryFolder directory;
+    std::string records = directory / "records.jsonl";
+
+    TuneResult run(double seconds, const LibrarySpec& spec = library()) {
+        TuneOptions options;
+        options.records = records;
+        options.budget_seconds = seconds;
+        options.quiet = true;
+        std::ostringstream out;
+        return tune(spec, options, out);
+    }
+    BuildResult built(bool strict = false) {
+        BuildOptions options;
+        options.directory = directory / "library";
+        options.quiet = true;
+        options.records = RecordBook({records}, "", generator_version());
+        options.strict = strict;
+        return build(library(), options);
+    }
+    static std::string origin(const Manifest& m, const KernelSpec& k) {
+        for (const ManifestKernel& kernel : m.kernels) {
+            if (kernel.kernel == k) return kernel.variants.front().origin;
+        }
+        return "";
+    }
+};
+
+TEST_F(Tune, FindsSomethingForEveryKernelOfKnownExtents) {
+    const TuneResult result = run(0.1);  // a batch is ended, so the first kernel has one
+    ASSERT_EQ(result.kernels.size(), 2u);
+    EXPECT_FALSE(result.remarks.empty());  // of the generic kernels
+    int tuned = 0;
+    for (const Tuned& k : result.kernels) {
+        EXPECT_EQ(k.complaint, "");
+        tuned += k.best.has_value();
+    }
+    EXPECT_GE(tuned, 1);
+    EXPECT_TRUE(read_records(records).unreadable.empty());
+}
+
+TEST_F(Tune, GoesOnWhereItStoppedAndEnds) {
+    run(0.1);
+    const std::size_t first = read_records(records).records.size();
+    ASSERT_GT(first, 0u);
+    const TuneResult result = run(600);
+    for (const Tuned& k : result.kernels) {
+        EXPECT_TRUE(k.over) << k.kernel;
+        ASSERT_TRUE(k.best);
+        EXPECT_GT(k.best->of_copy, 0);
+    }
+    // No schedule of a kernel is tried twice, but for the best one so far, which takes part in every generation.
+    std::map<std::string, std::set<int>> generations;
+    std::map<std::string, int> times;
+    for (const Record& r : read_records(records).records) {
+        if (r.kind == Record::Kind::trial) ++times[r.kernel + to_text(r.schedule) + std::to_string(r.generation)];
+    }
+    for (const auto& [what, count] : times) EXPECT_EQ(count, 1) << what;
+    const std::size_t all = read_records(records).records.size();
+    EXPECT_GT(all, first);
+    run(600);
+    EXPECT_EQ(read_records(records).records.size(), all);  // the search is over
+}
+
+TEST_F(Tune, BuildTakesWhatWasFound) {
+    Record r;
+    r.kind = Record::Kind::best;
+    r.kernel = kernel_name(planar(Op::train_forward));
+    r.isa = InstructionSet::x86_64;
+    r.key = this_tuning_key();
+    r.schedule = parse_schedule("vector=4 unroll=2", {});
+    r.time = "2026-11-26T17:15:29Z";
+    {
+        RecordAppender appender(records);
+        appender.append(r);
+    }
+    const Manifest m = built(true).manifest;
+    EXPECT_EQ(origin(m, planar(Op::train_forward)), "tuned");
+    EXPECT_EQ(origin(m, rows(Op::backward)), "default");
+    for (const ManifestKernel& k : m.kernels) {
+        if (!(k.kernel == planar(Op::train_forward))) continue;
+        EXPECT_TRUE(k.variants.front().schedule == r.schedule);
+    }
+    EXPECT_EQ(origin(manifest_from_json(read_file(directory / "library/tuned_lib.json")), planar(Op::train_forward)),
+              "tuned");
+}
+
+TEST_F(Tune, AStaleRecordIsUsedAndSaidAndRefusedWhenStrict) {
+    Record r;
+    r.kind = Record::Kind::best;
+    r.kernel = kernel_name(rows(Op::backward));
+    r.isa = InstructionSet::x86_64;
+    r.key = this_tuning_key();
+    r.key.generator = "fusebn 0.0.1, Halide 1.0.0, LLVM 1.0.0";
+    r.schedule = parse_schedule("vector=4 unroll=2", {});
+    {
+        RecordAppender appender(records);
+        appender.append(r);
+    }
+    EXPECT_EQ(origin(built().manifest, rows(Op::backward)), "stale");
+    try {
+        built(true);
+        FAIL() << "--strict let a stale record pass";
+    } catch (const std::runtime_error& e) {
+        EXPECT_NE(std::string(e.what()).find("--strict"), std::string::npos);
+        EXPECT_NE(std::string(e.what()).find(r.kernel), std::string::npos) << e.what();
+    }
+}
+
+TEST_F(Tune, AScheduleThatIsNotLegalIsNotUsed) {
+    Record r;
+    r.kind = Record::Kind::best;
+    r.kernel = kernel_name(rows(Op::backward));
+    r.isa = InstructionSet::x86_64;
+    r.key = this_tuning_key();
+    r.schedule = parse_schedule("parallel=channels", {});
+    {
+        RecordAppender appender(records);
+        appender.append(r);
+    }
+    const Manifest m = built().manifest;
+    EXPECT_EQ(origin(m, rows(Op::backward)), "stale");
+    for (const ManifestKernel& k : m.kernels) {
+        if (!(k.kernel == rows(Op::backward))) continue;
+        EXPECT_TRUE(k.variants.front().schedule == default_schedule(k.kernel));
+    }
+}
+
+TEST_F(Tune, SaysWhatCannotBeTuned) {
+    const KernelSpec any{Op::inference, View::interleaved, DataType::f32, Activation::none, Residual::none, -1, 16, 1};
+    EXPECT_THROW(run(1, library({{any, "", 0}})), std::runtime_error);
+    EXPECT_THROW(run(1, library({{rows(Op::inference), "vector=4", 0}})), std::runtime_error);
+    LibrarySpec device = library();
+    device.targets = {InstructionSet::cuda_sm_90};
+    EXPECT_THROW(run(1, device), std::runtime_error);
+    KernelSpec huge = planar(Op::inference);
+    huge.outer = 1 << 20;
+    huge.channels = 1 << 10;
+    huge.inner = 1 << 10;
+    const TuneResult result = run(1, library({{huge, "", 0}}));
+    EXPECT_EQ(result.kernels.at(0).complaint, "its tensors do not fit this machine's memory");
+}
+
+TEST_F(Tune, KilledItLosesTheTrialsUnderWayAlone) {
+    const std::string spec = directory / "tuned_lib.toml";
+    write_file(
+        spec, "[[kernel]]\nop = [\"inference\", \"train_forward\", \"backward\"]\nlayout = \"NC\"\nshape = [64, 16]\n");
+    const pid_t pid = fork();
+    ASSERT_GE(pid, 0);
+    if (pid == 0) {
+        execl(FUSEBN_TOOL, FUSEBN_TOOL, "tune", spec.c_str(), "--records", records.c_str(), "--budget", "10m", "-q",
+              static_cast<char*>(nullptr));
+        _exit(127);
+    }
+    std::size_t before = 0;
+    for (int i = 0; i < 600 && before < 12; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        std::ifstream in(records);
+        before = 0;
+        for (std::string line; std::getline(in, line);) ++before;
+    }
+    kill(pid, SIGKILL);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "it ended by itself, with " << before << " records";
+    ASSERT_GE(before, 12u);
+    const RecordFile file = read_records(records);
+    EXPECT_GE(file.records.size(), before - 1);
+    EXPECT_LE(file.unreadable.size(), 1u);
+    // Its processes have gone with it: nobody holds the file.
+    bool free = false;
+    for (int i = 0; i < 100 && !free; ++i) {
+        try {
+            RecordAppender appender(records);
+            free = true;
+        } catch (const std::runtime_error&) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        }
+    }
+    EXPECT_TRUE(free);
+}
+
+}  // namespace

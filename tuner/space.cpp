@@ -1,0 +1,138 @@
+#include "tuner/space.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+namespace fusebn {
+
+namespace {
+
+// A task's x, in bytes, at least and at most.
+constexpr std::int64_t smallest_task = 2 << 10, largest_task = 4 << 20;
+
+// Of channels or rows: powers of two.
+std::vector<int> tasks(const KernelSpec& spec, Schedule::Parallel parallel, int base) {
+    const std::int64_t element = element_bytes(spec.dtype);
+    const bool planar = spec.view == View::planar;
+    const std::int64_t units = planar ? spec.channels : spec.outer;
+    std::set<int> all = {base};
+    for (std::int64_t task = 1; task <= std::min<std::int64_t>(units, longest_task); task *= 2) {
+        const std::int64_t bytes = task * (planar ? spec.inner : spec.channels) * element;
+        const bool by_channel = parallel == Schedule::Parallel::channels;
+        // By channels a task is so many slabs, each of which it keeps in a cache.
+        if (by_channel ? task > 32 : (bytes < smallest_task && task * 4 < units) || bytes > largest_task) continue;
+        all.insert(static_cast<int>(task));
+    }
+    return {all.begin(), all.end()};
+}
+
+std::vector<int> with(std::vector<int> values, int base) {
+    if (std::find(values.begin(), values.end(), base) == values.end()) values.push_back(base);
+    return values;
+}
+
+// The cost of a byte from the L2 and the L3 cache, where one from memory costs 1.
+constexpr double l2_byte = 0.1, l3_byte = 0.3;
+// What a task's hand-over costs, and what a loop that is shared out does.
+constexpr double task_bytes = 2 << 10, loop_bytes = 32 << 10;
+
+struct Sizes {
+    double elements, element, slab;  // slab: bytes of one channel in all tensors that are read twice
+};
+
+Sizes sizes(const KernelSpec& spec, const Traffic& moved) {
+    const double element = element_bytes(spec.dtype);
+    const double outer = static_cast<double>(spec.outer), inner = static_cast<double>(spec.inner);
+    return {outer * static_cast<double>(spec.channels) * inner, element, moved.read_twice * outer * inner * element};
+}
+
+}  // namespace
+
+std::vector<Schedule> schedule_space(const KernelSpec& spec, const Schedule& base) {
+    using Parallel = Schedule::Parallel;
+    using Store = Schedule::Store;
+    const bool blocks = spec.op != Op::inference && spec.view == View::interleaved;
+    std::vector<Schedule> space;
+    const auto keep = [&](const Schedule& s) {
+        if (is_legal(s, spec)) space.push_back(s);
+    };
+    keep(base);
+    for (const Parallel parallel : {Parallel::none, Parallel::channels, Parallel::rows}) {
+        for (const int task : tasks(spec, parallel, base.task)) {
+            for (const int block : blocks ? with({0, 64, 128, 256, 512}, base.block) : std::vector<int>{0}) {
+                if (block > spec.channels) continue;
+                for (const int prefetch : with({0, 1, 2}, base.prefetch)) {
+                    for (const int ahead : with({0, 2, 4}, base.ahead)) {
+                        for (const Store store : {Store::cached, Store::stream}) {
+                            for (const int vector : {4, 8, 16, 32}) {
+                                for (const int unroll : with({1, 2, 4, 8}, base.unroll)) {
+                                    for (const int repeat : {1, 4, 8}) {
+                                        if (repeat > 1 && prefetch == 0 && ahead == 0) continue;
+                                        const Schedule s{vector, unroll,   0,     parallel, task,
+                                                         block,  prefetch, ahead, repeat,   store};
+                                        if (!(s == base)) keep(s);
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    return space;
+}
+
+double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheModel& caches, int threads) {
+    const Traffic moved = traffic(spec);
+    const Sizes size = sizes(spec, moved);
+    const bool reduces = spec.op != Op::inference;
+    const bool by_channel = reduces && spec.view == View::planar && s.parallel != Schedule::Parallel::rows;
+    const double tensor = size.elements * size.element;
+    const double l2 = static_cast<double>(caches.l2), l3 = static_cast<double>(caches.l3);
+    const bool beyond = moved.tensors() * tensor > 0.75 * l3;
+    const double from_afar = beyond ? 1 : l3_byte;
+
+    double cost = moved.read * tensor * from_afar;
+    if (reduces && by_channel && beyond && s.prefetch == 0) cost *= 1.3;  // sums, with nothing under way
+    if (reduces) {
+        const double kept = size.slab * s.task;
+        const double again = !by_channel                      ? from_afar
+                             : 2 * kept <= l2                 ? l2_byte
+                             : kept * (threads + 1) <= l3 / 2 ? std::min(l3_byte, from_afar)
+                                                              : from_afar;
+        cost += moved.read_twice * tensor * again;
+    }
+    // Not all that is asked for comes, where all of it comes from memory.
+    if ((s.prefetch > 0 || s.ahead > 0) && beyond && s.repeat == 1) cost *= 1.05;
+    const bool streams = s.store == Schedule::Store::stream;
+    cost += moved.written * tensor * (beyond ? (streams ? 1 : 2) : (streams ? 1.3 : l3_byte));
+
+    if (s.block > 0) {
+        constexpr double chunk_rows = 64;
+        if (chunk_rows * s.block * size.element * moved.read_twice > l2) cost *= 1.1;
+        if (s.block < 64) cost *= 1.1;
+    }
+    if (s.vector < 8) cost *= 1.1;
+    if (s.vector == 8) cost *= 1.03;
+    if (s.unroll == 1) cost *= 1.02;
+
+    if (s.parallel == Schedule::Parallel::none) {
+        // Two threads move more than one from memory, but not twice as much.
+        return cost * (beyond ? std::min(threads, 2) * 0.8 : threads);
+    }
+    const std::int64_t units = spec.view == View::planar ? spec.channels : spec.outer;
+    const double rows = by_channel || spec.view == View::interleaved ? 1 : static_cast<double>(spec.outer);
+    const double count = std::ceil(static_cast<double>(units) / s.task) * rows;
+    const double turns = std::ceil(count / threads) * threads / count;
+    return cost * turns + count * task_bytes + loop_bytes * (reduces && !by_channel ? 2 : 1);
+}
+
+int distance(const Schedule& a, const Schedule& b) {
+    return (a.vector != b.vector) + (a.unroll != b.unroll) + (a.threads != b.threads) + (a.parallel != b.parallel) +
+           (a.task != b.task) + (a.block != b.block) + (a.prefetch != b.prefetch) + (a.ahead != b.ahead) +
+           (a.repeat != b.repeat) + (a.store != b.store);
+}
+
+}  // namespace fusebn

@@ -1,0 +1,442 @@
+#include "tuner/tune.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <ctime>
+#include <filesystem>
+#include <iomanip>
+#include <ostream>
+#include <sstream>
+#include <stdexcept>
+#include <thread>
+
+#include "compiler/build.h"
+#include "compiler/emit.h"
+#include "compiler/files.h"
+#include "compiler/job_pool.h"
+#include "compiler/variant.h"
+#include "fusebn/parallel.h"
+#include "tuner/search.h"
+#include "tuner/trial.h"
+
+namespace fusebn {
+
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+// New schedules of a generation.
+constexpr int generation_size = 7;
+
+std::string utc_now() {
+    const std::time_t now = std::time(nullptr);
+    std::tm parts{};
+    gmtime_r(&now, &parts);
+    char text[32];
+    std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    return text;
+}
+
+std::string minutes(double seconds) {
+    const auto whole = static_cast<long>(std::max(0.0, std::ceil(seconds)));
+    std::ostringstream text;
+    text << whole / 60 << ':' << std::setw(2) << std::setfill('0') << whole % 60;
+    return text.str();
+}
+
+std::string fixed(double value, int digits = 2) {
+    std::ostringstream text;
+    text << std::fixed << std::setprecision(digits) << value;
+    return text.str();
+}
+
+// A kernel for a target, and its search.
+struct Subject {
+    ManifestKernel kernel;  // without variants
+    InstructionSet isa;
+    Search search;
+    std::optional<std::uint64_t> digest;  // of the default's results, once they were checked
+    Tuned outcome;
+    double bytes = 0;  // of its tensors: the largest ones are tuned first
+
+    std::string name() const { return outcome.kernel; }
+};
+
+bool has_part(const std::string& name, const std::string& parts) {
+    if (parts.empty()) return true;
+    std::istringstream in(parts);
+    for (std::string part; std::getline(in, part, ',');) {
+        if (name.find(part) != std::string::npos) return true;
+    }
+    return false;
+}
+
+std::vector<InstructionSet> tuned_targets(const LibrarySpec& spec, bool all) {
+    std::vector<InstructionSet> here;
+    for (InstructionSet isa : spec.targets) {
+        if (!is_device(isa) && supports(isa) && isa <= instruction_set()) here.push_back(isa);
+    }
+    if (here.empty()) throw std::runtime_error("none of the spec's targets is a CPU's that this machine runs");
+    if (!all) here.erase(here.begin(), here.end() - 1);
+    return here;
+}
+
+class Tuner {
+public:
+    Tuner(const LibrarySpec& spec, const TuneOptions& options, std::ostream& out)
+        : options_(options), out_(out), key_(this_tuning_key()), start_(Clock::now()) {
+        result_.key = key_;
+        choose_subjects(spec);
+        resume();
+    }
+
+    TuneResult run() {
+        RecordAppender appender(options_.records);
+        appender_ = &appender;
+        say("tuning " + std::to_string(subjects_.size()) + " kernels on " + machine_text(key_) + ", " +
+            minutes(options_.budget_seconds) + " at most");
+        if (resumed_ > 0)
+            say("going on from " + options_.records + ", which has " + std::to_string(resumed_) + " of them");
+        for (bool worked = true; worked && !out_of_time();) {
+            worked = false;
+            int generation = INT32_MAX;
+            for (const Subject& s : subjects_) {
+                if (open(s)) generation = std::min(generation, s.search.generation());
+            }
+            // The kernels that are behind first, so that all of them have something soon.
+            std::size_t at = 0;
+            for (Subject& s : subjects_) {
+                ++at;
+                if (!open(s) || s.search.generation() != generation) continue;
+                if (out_of_time()) break;
+                show(s, at);
+                try_batch(s);
+                worked = true;
+            }
+            clear_line();
+            if (worked) say_generation(generation);
+        }
+        clear_line();
+        for (Subject& s : subjects_) {
+            s.outcome.tried = static_cast<int>(s.search.tried());
+            s.outcome.space = static_cast<int>(s.search.space_size());
+            s.outcome.over = s.search.over();
+            result_.kernels.push_back(s.outcome);
+        }
+        return result_;
+    }
+
+private:
+    void choose_subjects(const LibrarySpec& spec) {
+        LibrarySpec narrowed = spec;
+        narrowed.targets = tuned_targets(spec, options_.all_targets);
+        int at_run_time = 0, given = 0;
+        for (const ManifestKernel& k : plan(narrowed, options_.caches)) {
+            const std::string name = kernel_name(k.kernel);
+            if (!has_part(name, options_.kernels)) continue;
+            const KernelSpec& s = k.kernel;
+            if (s.outer == any_extent || s.channels == any_extent || s.inner == any_extent) {
+                ++at_run_time;
+                continue;
+            }
+            for (const ManifestVariant& v : k.variants) {
+                if (v.origin == "spec") {
+                    ++given;
+                    continue;
+                }
+                ManifestKernel bare = k;
+                bare.variants.clear();
+                Subject subject{bare, v.isa, Search(s, v.schedule, options_.caches, key_.threads), {}, {}, 0};
+                subject.outcome.kernel = name;
+                subject.outcome.isa = v.isa;
+                subject.bytes = static_cast<double>(s.outer) * static_cast<double>(s.channels) *
+                                static_cast<double>(s.inner) * traffic(s).tensors() * element_bytes(s.dtype);
+                const double memory =
+                    static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+                // The tensors, and a copy's two.
+                if (2.5 * subject.bytes > memory) {
+                    subject.outcome.complaint = "its tensors do not fit this machine's memory";
+                }
+                subjects_.push_back(std::move(subject));
+            }
+        }
+        if (at_run_time > 0) {
+            result_.remarks.push_back(std::to_string(at_run_time) +
+                                      " kernels keep their defaults: their extents are known at run time only");
+        }
+        if (given > 0) {
+            result_.remarks.push_back(std::to_string(given) + " variants keep the schedule that the spec gives them");
+        }
+        if (subjects_.empty()) {
+            throw std::runtime_error("there is nothing to tune: " +
+                                     (options_.kernels.empty()
+                                          ? std::string("the spec has no kernel of known extents without a schedule")
+                                          : "no such kernel's name has \"" + options_.kernels + "\" in it"));
+        }
+        std::stable_sort(subjects_.begin(), subjects_.end(),
+                         [](const Subject& a, const Subject& b) { return a.bytes > b.bytes; });
+    }
+
+    // What earlier searches on this machine, by these versions, found.
+    void resume() {
+        if (!fs::exists(options_.records)) return;
+        const RecordFile file = read_records(options_.records);
+        for (Subject& s : subjects_) {
+            int generation = -1;
+            for (const Record& r : file.records) {
+                if (r.isa != s.isa || r.kernel != s.name() || machine_text(r.key) != machine_text(key_) ||
+                    r.key.generator != key_.generator) {
+                    continue;
+                }
+                if (r.kind == Record::Kind::best) {
+                    s.outcome.best = r;
+                    continue;
+                }
+                if (generation >= 0 && r.generation != generation) s.search.end_generation();
+                generation = r.generation;
+                if (r.failure.empty()) {
+                    s.search.measured(r.schedule, r.ratio);
+                } else {
+                    s.search.failed(r.schedule);
+                }
+            }
+            if (generation >= 0) {
+                s.search.end_generation();
+                ++resumed_;
+            }
+        }
+        if (!file.unreadable.empty()) {
+            result_.remarks.push_back(options_.records + ": " + std::to_string(file.unreadable.size()) +
+                                      " lines are no records, and were passed over");
+        }
+    }
+
+    bool open(const Subject& s) const { return s.outcome.complaint.empty() && !s.search.over(); }
+
+    void try_batch(Subject& s) {
+        std::vector<Schedule> schedules = {s.search.base()};
+        const bool has_champion = s.outcome.best && !s.outcome.best->within_noise;
+        if (has_champion) schedules.push_back(s.outcome.best->schedule);
+        if (std::find(schedules.begin(), schedules.end(), s.search.best()) == schedules.end()) {
+            schedules.push_back(s.search.best());
+        }
+        const std::size_t known = schedules.size();
+        for (const Schedule& next : s.search.next(generation_size)) schedules.push_back(next);
+
+        Batch batch;
+        batch.kernel = s.kernel;
+        batch.threads = key_.threads;
+        batch.expected = s.digest;
+        std::vector<std::pair<CompiledVariant, ManifestKernel>> wanted;
+        for (const Schedule& schedule : schedules) wanted.emplace_back(variant(s.kernel, s.isa, schedule), s.kernel);
+        if (s.kernel.kernel.op == Op::backward) {
+            ManifestKernel forward = s.kernel;
+            forward.kernel.op = Op::train_forward;
+            batch.forward = variant(forward, s.isa, default_schedule(forward.kernel, options_.caches));
+            wanted.emplace_back(*batch.forward, forward);
+        }
+        const std::vector<std::string> failures = compile_all(wanted);
+        if (!failures[0].empty() || (batch.forward && !failures.back().empty())) {
+            s.outcome.complaint = failures[0].empty() ? failures.back() : failures[0];
+            return;
+        }
+        std::vector<Schedule> compiled;
+        for (std::size_t i = 0; i < schedules.size(); ++i) {
+            if (failures[i].empty()) {
+                batch.has_champion = batch.has_champion || (has_champion && i == 1);
+                batch.candidates.push_back(wanted[i].first);
+                compiled.push_back(schedules[i]);
+            } else {
+                record_failure(s, schedules[i], failures[i]);
+            }
+        }
+        const BatchResult measured = run_batch(batch);
+        if (!measured.complaint.empty()) {
+            s.outcome.complaint = measured.complaint;
+            return;
+        }
+        s.digest = measured.digest;
+        take(s, compiled, measured, known);
+    }
+
+    void take(Subject& s, const std::vector<Schedule>& schedules, const BatchResult& measured, std::size_t known) {
+        for (std::size_t i = 1; i < schedules.size(); ++i) {
+            const Trial& t = measured.trials[i];
+            if (!t.failure.empty()) {
+                record_failure(s, schedules[i], t.failure);
+                continue;
+            }
+            s.search.measured(schedules[i], t.ratio);
+            if (i >= known || t.finalist) appender_->append(record(s, Record::Kind::trial, schedules[i], t));
+        }
+        // The final: the fastest of the finalists beside the default.
+        std::size_t best = 0;
+        for (std::size_t i = 1; i < schedules.size(); ++i) {
+            const Trial& t = measured.trials[i];
+            if (t.failure.empty() && t.finalist && t.ratio > measured.trials[best].ratio) best = i;
+        }
+        const bool within_noise = best == 0 || measured.trials[best].ratio_low <= 1;
+        if (within_noise) best = 0;
+        Record r = record(s, Record::Kind::best, schedules[best], measured.trials[best]);
+        r.within_noise = within_noise;
+        appender_->append(r);
+        s.outcome.best = r;
+        s.search.end_generation();
+    }
+
+    Record record(const Subject& s, Record::Kind kind, const Schedule& schedule, const Trial& t) const {
+        Record r;
+        r.kind = kind;
+        r.kernel = s.name();
+        r.isa = s.isa;
+        r.key = key_;
+        r.schedule = schedule;
+        r.failure = t.failure;
+        r.ms = t.ms;
+        r.ratio = t.ratio;
+        r.ratio_low = t.ratio_low;
+        r.ratio_high = t.ratio_high;
+        r.of_copy = t.of_copy;
+        r.generation = s.search.generation();
+        r.time = utc_now();
+        return r;
+    }
+
+    void record_failure(Subject& s, const Schedule& schedule, const std::string& reason) {
+        s.search.failed(schedule);
+        Trial t;
+        t.failure = reason;
+        appender_->append(record(s, Record::Kind::trial, schedule, t));
+    }
+
+    CompiledVariant variant(const ManifestKernel& k, InstructionSet isa, const Schedule& schedule) const {
+        CompiledVariant v;
+        v.variant = {isa, schedule, "tuned", symbol_name("tuned", k.kernel, isa), 0};
+        v.object = folder_ / (digest(object_key(k, v.variant, "none")) + ".o");
+        return v;
+    }
+
+    // The reasons of those that failed.
+    std::vector<std::string> compile_all(const std::vector<std::pair<CompiledVariant, ManifestKernel>>& wanted) const {
+        std::vector<std::string> failures(wanted.size());
+        std::vector<Job> jobs;
+        std::vector<std::size_t> of;
+        for (std::size_t i = 0; i < wanted.size(); ++i) {
+            const auto& [v, kernel] = wanted[i];
+            if (fs::exists(v.object)) continue;
+            of.push_back(i);
+            jobs.push_back({v.variant.symbol, [&v = v, &kernel = kernel] {
+                                write_file(v.object, compile(kernel, v.variant, std::nullopt));
+                            }});
+        }
+        const int at_once = options_.jobs > 0 ? options_.jobs : std::max(1u, std::thread::hardware_concurrency());
+        const std::vector<std::string> reasons = run_all_jobs(jobs, at_once);
+        for (std::size_t i = 0; i < reasons.size(); ++i) failures[of[i]] = reasons[i];
+        return failures;
+    }
+
+    double elapsed() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+    bool out_of_time() const { return elapsed() >= options_.budget_seconds; }
+
+    void say(const std::string& text) {
+        if (!options_.quiet) out_ << text << std::endl;
+    }
+
+    void say_generation(int generation) {
+        double logs = 0, limit = 0;
+        int count = 0, over = 0;
+        for (const Subject& s : subjects_) {
+            over += s.search.over();
+            if (!s.outcome.best) continue;
+            logs += std::log(s.outcome.best->ratio);
+            limit += std::log(std::max(s.outcome.best->of_copy, 1e-3));
+            ++count;
+        }
+        if (count == 0) return;
+        say(minutes(elapsed()) + "  generation " + std::to_string(generation + 1) + ": " +
+            fixed(std::exp(logs / count)) + " times the defaults' speed and " + fixed(std::exp(limit / count)) +
+            " of a copy's (geometric means of " + std::to_string(count) + "); " + std::to_string(over) + " of " +
+            std::to_string(subjects_.size()) + " searches are over");
+    }
+
+    void show(const Subject& s, std::size_t at) {
+        if (options_.quiet || !isatty(STDERR_FILENO)) return;
+        constexpr int width = 20;
+        const double share = std::min(1.0, elapsed() / options_.budget_seconds);
+        const int filled = static_cast<int>(share * width);
+        std::string best;
+        if (s.outcome.best) {
+            best = "  best " + fixed(s.outcome.best->ratio) + "x, " + fixed(s.outcome.best->of_copy) + " of a copy";
+        }
+        std::string line = "[" + std::string(static_cast<std::size_t>(filled), '#') +
+                           std::string(static_cast<std::size_t>(width - filled), '.') + "] " +
+                           minutes(options_.budget_seconds - elapsed()) + " left, generation " +
+                           std::to_string(s.search.generation() + 1) + ", " + std::to_string(at) + "/" +
+                           std::to_string(subjects_.size()) + best + "  " + s.name();
+        winsize size{};
+        if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1) {
+            line.resize(std::min<std::size_t>(line.size(), size.ws_col - 1u));
+        }
+        std::fprintf(stderr, "\r\033[K%s", line.c_str());
+        std::fflush(stderr);
+        shown_ = true;
+    }
+
+    void clear_line() {
+        if (shown_) std::fprintf(stderr, "\r\033[K");
+        shown_ = false;
+    }
+
+    const TuneOptions& options_;
+    std::ostream& out_;
+    TuningKey key_;
+    Clock::time_point start_;
+    TemporaryFolder folder_;
+    std::vector<Subject> subjects_;
+    TuneResult result_;
+    RecordAppender* appender_ = nullptr;
+    int resumed_ = 0;
+    bool shown_ = false;
+};
+
+}  // namespace
+
+TuneResult tune(const LibrarySpec& spec, const TuneOptions& options, std::ostream& out) {
+    if (options.threads > 0) {
+        if (const Status s = set_num_threads(options.threads); !s.ok()) throw std::runtime_error(s.message());
+    }
+    return Tuner(spec, options, out).run();
+}
+
+void print(std::ostream& out, const TuneResult& result) {
+    for (const Tuned& k : result.kernels) {
+        out << k.kernel << " " << to_string(k.isa) << ": ";
+        if (!k.complaint.empty()) {
+            out << "NOT TUNED: " << k.complaint << "\n";
+            continue;
+        }
+        if (!k.best) {
+            out << "not tried: the budget was over\n";
+            continue;
+        }
+        const Record& r = *k.best;
+        out << (r.ms < 0.1 ? fixed(1e3 * r.ms) + " us, " : fixed(r.ms, 3) + " ms, ");
+        if (r.within_noise) {
+            out << "the default; nothing was shown to be faster";
+        } else {
+            out << fixed(r.ratio) << " (" << fixed(r.ratio_low) << "-" << fixed(r.ratio_high)
+                << ") times as fast as the default";
+        }
+        out << ", " << fixed(r.of_copy) << " of a copy; " << k.tried << " of " << k.space << " schedules tried"
+            << (k.over ? "" : ", the search is not over") << "\n    " << to_text(r.schedule) << "\n";
+    }
+    for (const std::string& remark : result.remarks) out << remark << "\n";
+}
+
+}  // namespace fusebn
