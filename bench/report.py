@@ -114,7 +114,8 @@ def draw_roofline(run, path):
                       [1e-6 * p["limit_bytes"] / p["median_ms"] for p in points], "o", color=colour, markersize=5,
                       alpha=0.75, label=OP_NAMES[op])
         axes.axvline(run.machine["cache_bytes"]["l3"] / 1e6, color=RED, linewidth=0.8, linestyle="--")
-        axes.text(run.machine["cache_bytes"]["l3"] / 1e6, axes.get_ylim()[0], " L3", color=RED, fontsize=8, va="bottom")
+        axes.text(run.machine["cache_bytes"]["l3"] / 1e6, 0.97, " L3", color=RED, fontsize=8, va="top",
+                  transform=axes.get_xaxis_transform())
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_title(f"{layout}, f32")

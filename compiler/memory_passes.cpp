@@ -5,6 +5,8 @@
 #include <llvm/IR/IntrinsicInst.h>
 #include <llvm/IR/IntrinsicsX86.h>
 
+#include <algorithm>
+#include <map>
 #include <set>
 
 #include "compiler/passes.h"
@@ -69,23 +71,43 @@ void fetch_ahead(llvm::Module& module, const Lowered& kernel) {
             const auto is_wanted = [&](const llvm::LoadInst& load) {
                 return load.getType()->isVectorTy() && touches_any(load, kernel.inputs);
             };
-            std::set<std::pair<const llvm::Value*, std::int64_t>> fetched;
+            // The line of byte `b` of a load, among those of its base.
+            using Line = std::pair<const llvm::Value*, std::int64_t>;
+            const auto& layout = module.getDataLayout();
+            const auto line_of = [&](const llvm::LoadInst& load, std::int64_t b) {
+                llvm::APInt offset(64, 0);
+                const llvm::Value* base =
+                    load.getPointerOperand()->stripAndAccumulateConstantOffsets(layout, offset, true);
+                const std::int64_t at = offset.getSExtValue() + b;
+                return Line{base, at >= 0 ? at / line : (at + 1) / line - 1};
+            };
+            const auto size_of = [&](const llvm::LoadInst& load) {
+                return static_cast<std::int64_t>(layout.getTypeStoreSize(load.getType()));
+            };
+            // A block that reads a quarter of a line comes to it four times, and asks each time.
+            std::map<Line, std::int64_t> covered;
+            for (const llvm::Instruction& i : block) {
+                const auto* load = llvm::dyn_cast<llvm::LoadInst>(&i);
+                if (!load || !is_wanted(*load)) continue;
+                for (std::int64_t b = 0; b < size_of(*load); b += line) {
+                    covered[line_of(*load, b)] += std::min<std::int64_t>(line, size_of(*load) - b);
+                }
+            }
+            std::set<Line> fetched;
             for (llvm::Instruction& i : llvm::make_early_inc_range(block)) {
                 auto* load = llvm::dyn_cast<llvm::LoadInst>(&i);
                 if (!load || !is_wanted(*load)) continue;
-                const auto& layout = module.getDataLayout();
-                llvm::APInt offset(64, 0);
-                const llvm::Value* base =
-                    load->getPointerOperand()->stripAndAccumulateConstantOffsets(layout, offset, true);
-                const auto bytes = static_cast<std::int64_t>(layout.getTypeStoreSize(load->getType()));
+                const std::int64_t bytes = size_of(*load);
                 llvm::IRBuilder<> builder(load);
                 for (std::int64_t b = 0; b < bytes; b += line) {
-                    const std::int64_t at = offset.getSExtValue() + b;
-                    if (!fetched.insert({base, at >= 0 ? at / line : (at + 1) / line - 1}).second) continue;
-                    for (int repeat = 0; repeat < kernel.fetch_repeats; ++repeat) {
+                    const Line wanted = line_of(*load, b);
+                    if (!fetched.insert(wanted).second) continue;
+                    const auto asks = std::clamp<std::int64_t>(kernel.fetch_repeats * covered[wanted] / line, 1,
+                                                               kernel.fetch_repeats);
+                    for (std::int64_t ask = 0; ask < asks; ++ask) {
                         auto* address =
                             builder.CreateGEP(builder.getInt8Ty(), load->getPointerOperand(),
-                                              builder.getInt64(distance + b + line / kernel.fetch_repeats * repeat));
+                                              builder.getInt64(distance + b + line / kernel.fetch_repeats * ask));
                         constexpr int read = 0, into_l2 = 2, data = 1;
                         builder.CreateIntrinsic(
                             llvm::Intrinsic::prefetch, {address->getType()},

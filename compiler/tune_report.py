@@ -162,10 +162,10 @@ def page(records):
     noise = sum(b["within_noise"] for b in best.values())
     copies = [b["of_copy"] for b in best.values() if b.get("of_copy", 0) > 0]
     facts = [
-        f"{len(kernels)} kernels, {sum(map(len, trials.values()))} trials in {minutes[-1]:.1f} minutes",
+        f"kernels: {len(kernels)}; trials: {sum(map(len, trials.values()))}, in {minutes[-1]:.1f} minutes",
         f"in the end {speeds[-1]:.3f} times the defaults' speed (geometric mean); 95 % of that speed after "
         f"{reached:.1f} minutes",
-        f"for {noise} kernels nothing was shown to be faster than the default",
+        f"nothing was shown to be faster than the default: {noise} of {len(best)}",
     ]
     if copies:
         facts.append(f"{geometric_mean(copies):.2f} of the speed of a copy of the bytes that must move (geometric mean)")

@@ -161,6 +161,7 @@ const std::vector<Row>& rows() {
         {planar(train, 4, 16, 256), "vector=16 unroll=2 parallel=channels task=2 prefetch=0 store=cached"},
         {planar(train, 4, 16, 256), "vector=16 unroll=2 parallel=channels task=1 prefetch=1 store=stream"},
         {planar(train, 4, 16, 256), "vector=16 unroll=4 parallel=none task=2 prefetch=2 repeat=4 store=stream"},
+        {planar(train, 4, 16, 196), "vector=4 unroll=1 parallel=channels task=1 prefetch=1 repeat=8 store=stream"},
         {planar(train, 4, 16, 256), "vector=16 unroll=1 parallel=channels task=1 prefetch=3 store=cached"},
         {planar(train, 4, 16, 2064, Activation::none), "vector=16 unroll=1 parallel=rows task=3 store=stream"},
         {planar(train, 33, 5, 49), "vector=16 unroll=2 parallel=channels task=2 prefetch=0 store=cached"},

@@ -240,6 +240,22 @@ TEST(DefaultSchedule, StreamsOnlyWhatHardlyFitsTheCache) {
     // 24.5 MB of 32.
     EXPECT_FALSE(streams(planar(Op::inference, 32, 128, 784), 32 << 20));
     EXPECT_TRUE(streams(planar(Op::train_forward, 32, 128, 784), 32 << 20));
+    EXPECT_FALSE(streams(interleaved(Op::train_forward, 32 * 784, 128), 32 << 20));
+    // 24.5 MB and 49 MB in rows of 16-byte pieces.
+    EXPECT_FALSE(streams(planar(Op::train_forward, 32, 512, 196), 32 << 20));
+    EXPECT_TRUE(streams(planar(Op::train_forward, 32, 1024, 196), 32 << 20));
+}
+
+TEST(DefaultSchedule, StreamsInTurnsOfAPowerOfTwo) {
+    for (const Op op : {Op::inference, Op::train_forward, Op::backward}) {
+        for (const KernelSpec& k : {planar(op, 32, 1024, 196), planar(op, 32, 512, 400), interleaved(op, 1 << 20, 100),
+                                    interleaved(op, 1 << 20, 24), interleaved(op, 1 << 20, 144)}) {
+            const Schedule s = default_schedule(k);
+            const int turn = s.vector * s.unroll;
+            EXPECT_EQ(s.store, Schedule::Store::stream) << kernel_name(k);
+            EXPECT_EQ(turn & (turn - 1), 0) << kernel_name(k) << " " << to_text(s);
+        }
+    }
 }
 
 TEST(DefaultSchedule, FetchesTheNextTaskIntoTheL2CacheBesideThisOne) {

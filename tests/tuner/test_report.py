@@ -33,9 +33,9 @@ class Report(unittest.TestCase):
         result, page = self.page([record(), record("best", ratio=1.5, second=1), record("best", ratio=1.2, second=30),
                                   record("best", "bn_<b>", ratio=1.0, second=59, within_noise=True)])
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.has(page, "2 kernels, 1 trials in 1.0 minutes")
+        self.has(page, "kernels: 2; trials: 1, in 1.0 minutes")
         self.has(page, "in the end 1.095 times the defaults' speed")  # sqrt(1.2 * 1)
-        self.has(page, "for 1 kernels nothing was shown to be faster")
+        self.has(page, "nothing was shown to be faster than the default: 1 of 2")
         self.has(page, "1.20 <span class=dim>(1.15-1.25)</span>")
         self.has(page, "bn_&lt;b&gt;")
         self.assertEqual(page.count("<svg"), 2)
@@ -44,7 +44,7 @@ class Report(unittest.TestCase):
         result, page = self.page([record("best"), record("best", second=30),
                                   dict(record("best"), time="2026-11-27T10:00:00Z")])
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.has(page, "in 0.5 minutes")
+        self.has(page, ", in 0.5 minutes")
 
     def test_failures_and_torn_lines(self):
         failed = record()
