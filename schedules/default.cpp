@@ -2,13 +2,14 @@
 //
 //   bytes     of x and y together; what is read once and written once
 //   store     stream when x and y do not fit the L3 cache together: y would push out what is still to be read, and each
-//             of its lines would be read before it is written. planar train_forward and backward from three quarters of
-//             it on where rows are whole lines (backward 128x28x28, 38 MB: 1.1 times as fast), from one and a quarter
-//             where they are 16-byte pieces (384x14x14, 29 MB: 0.8; 1024x14x14, 51 MB: 1.9). interleaved training of 26
-//             MB: 0.8, backward of 38 MB: 1.4. Well inside the cache streaming costs the reader of y more than it
-//             saves: a 6 MB copy and a reading of it took 2.1 times as long, one of 24 MB as long. So smaller tensors
-//             are stored through it. A streamed row is whole turns of vector * unroll, of a power of two lanes: with
-//             28, LLVM makes a puzzle of a mask (backward 1024x14x14 with relu6: 1.9 times as long).
+//             of its lines would be read before it is written. planar train_forward and backward whose rows are whole
+//             lines from three quarters of it on (backward 128x28x28, 38 MB: 1.1 times as fast); not so where they are
+//             16-byte pieces (backward 384x14x14, 29 MB: 0.8; 512x14x14, 38 MB: 1.0; 1024x14x14, 77 MB: 1.6), nor
+//             interleaved (training of 26 MB: 0.8, backward of 38 MB: 1.4). Well inside the cache streaming costs the
+//             reader of y more than it saves: a 6 MB copy and a reading of it took 2.1 times as long, one of 24 MB as
+//             long. So smaller tensors are stored through it. A streamed row is whole turns of vector * unroll, of a
+//             power of two lanes: with 28, LLVM makes a puzzle of a mask (backward 1024x14x14 with relu6: 1.9 times as
+//             long).
 //   parallel  none below 64 KB, which take a few microseconds: a thread that sleeps is woken in about twenty.
 //             planar train_forward goes by channels, which reads each value from DRAM once, where a channel's slab and
 //             its neighbour's fit the L3 cache (two threads work on two slabs) and there are channels enough for the
@@ -23,11 +24,11 @@
 //             fast; from the L3 cache, 2048x7x7: 1.2 times, backward 256x14x14: 1.3).
 //             interleaved train_forward and backward: 1 with tensors beyond half of the L3 cache (backward 256x56x56:
 //             1.4 times as fast; 64 channels within some hundredths, either way).
-//   repeat    where the tensors are streamed and prefetched: 8 in the planar view where they are 1.5 times the L3
-//   cache,
-//             below which prefetches are hardly dropped (backward 128x28x28: 0.8), and a task's slabs are within twice
-//             the L2 cache (training 256x56x56: 1.28 times as fast, 512x28x28 1.34, backward 1.09 and
-//             1.19; 64x112x112, whose slabs are 1.6 MB: 0.96), 4 in the interleaved one (1.02 to 1.1).
+//   repeat    where the tensors are streamed and prefetched. planar: 8 where they are 1.5 times the L3 cache, below which
+//             prefetches are hardly dropped (backward 128x28x28: 0.8), and a task's slabs are within twice the L2 cache
+//             (training 256x56x56: 1.28 times as fast, 512x28x28 1.34, backward 1.09 and 1.19; 64x112x112, whose slabs
+//             are 1.6 MB: 0.96); 4 where a turn is less than a line (backward 1024x14x14 with a second branch: 8 takes
+//             2.7 times as long). interleaved: 4 (1.02 to 1.1).
 //   block     interleaved: channels whose chunk (64 rows) fits half of the L2 cache and whose accumulators (12 bytes a
 //             channel) fit half of the L1 cache, at least 4 lines to a row. Few rows are few groups of chunks, which
 //             are what threads share: then narrower, down to 64, until there are eight tasks (1024x512: training 1.36
@@ -126,7 +127,7 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
     // What leaves the cache, and how far tensors must exceed it for that.
     const bool whole_lines = stream_alignment(spec) == 64;
     double least = 1;
-    if (reduces && spec.view == View::planar) least = whole_lines ? 0.75 : 1.25;
+    if (reduces && spec.view == View::planar) least = whole_lines ? 0.75 : 1;
     if (bytes > least * static_cast<double>(caches.l3)) {
         Schedule streamed = s;
         streamed.store = Schedule::Store::stream;
@@ -145,7 +146,8 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
             s.repeat = 4;
         } else if (s.prefetch > 0 && bytes > 1.5 * static_cast<double>(caches.l3) &&
                    slabs <= 2 * static_cast<double>(caches.l2)) {
-            s.repeat = 8;
+            constexpr std::int64_t line = 64;
+            s.repeat = s.vector * s.unroll * element < line ? 4 : 8;
         }
     }
     return s;

@@ -3,7 +3,7 @@
 # the 1d shapes: checked, then timed beside oneDNN and beside a copy of what must move; and the schedules that Halide's
 # autoschedulers find for the same algorithms. Ends with a page of figures.
 #
-#   scripts/bench.sh --quick    ResNet-50, MobileNetV2 and U-Net at batch 32, f32: about 20 minutes
+#   scripts/bench.sh --quick    ResNet-50, MobileNetV2 and U-Net at batch 32, f32: about 9 minutes once all is built
 #   scripts/bench.sh            all networks at batch 1, 8 and 32, and in bf16 and f16: many hours
 #   --networks a,b  --batches 1,8  --dtypes f32,bf16  --layouts NCHW  --ops backward    parts of it
 #   --seconds S                 for the rounds of one kernel

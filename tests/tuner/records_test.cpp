@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include "compiler/files.h"
@@ -158,6 +159,21 @@ TEST_F(Records, AnotherMachinesRecordsAreTakenOnRequestAlone) {
     EXPECT_TRUE(book("dozer 9").find(kernel(), InstructionSet::x86_64_avx2));
     EXPECT_THROW(book("Bulldozer"), std::runtime_error);  // which of the two?
     EXPECT_THROW(book("8086"), std::runtime_error);
+}
+
+TEST(ShippedRecords, AreOutcomesThatCanBeRead) {
+    int files = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(SHIPPED_RECORDS)) {
+        const RecordFile read = read_records(entry.path());
+        EXPECT_TRUE(read.unreadable.empty()) << entry.path();
+        EXPECT_FALSE(read.records.empty()) << entry.path();
+        for (const Record& r : read.records) {
+            EXPECT_EQ(r.kind, Record::Kind::best) << r.kernel;
+            EXPECT_EQ(machine_text(r.key), machine_text(read.records.front().key)) << "a file a machine";
+        }
+        ++files;
+    }
+    EXPECT_GT(files, 0);
 }
 
 TEST_F(Records, ThreadsArePartOfTheMachine) {
