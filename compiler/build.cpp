@@ -61,7 +61,7 @@ void refuse_stale(const Manifest& m) {
     if (count == 0) return;
     if (count > 10) stale += "\n  and " + std::to_string(count - 10) + " more";
     throw std::runtime_error("--strict: the records of these kernels are of other versions than " + m.generator +
-                             "; tune them again (`fusebn tune`):" + stale);
+                             ", or not legal for it; tune them again (`fusebn tune`):" + stale);
 }
 
 class FolderLock {

@@ -130,11 +130,15 @@ int main(int argc, char** argv) {
         ->delimiter(',');
     build_command->add_option("-j,--jobs", b.options.jobs, "Kernels compiled at once (default: one a CPU)")
         ->check(CLI::Range(1, 1024));
-    build_command->add_option("--records", b.records, "Schedules that `fusebn tune` found, for this machine")
-        ->check(CLI::ExistingFile);
-    build_command->add_option("--tuned-on", b.tuned_on,
-                              "Take the records of another machine: a part of what it is called in them");
-    build_command->add_flag("--strict", b.options.strict, "Fail where a record is of another version");
+    auto* records_option =
+        build_command->add_option("--records", b.records, "Schedules that `fusebn tune` found, for this machine");
+    records_option->check(CLI::ExistingFile);
+    build_command
+        ->add_option("--tuned-on", b.tuned_on,
+                     "Take the records of another machine: a part of what it is called in them")
+        ->needs(records_option);
+    build_command->add_flag("--strict", b.options.strict, "Fail where a record is of another version")
+        ->needs(records_option);
     add_caches(*build_command, b.options.caches);
     build_command->add_flag("-q,--quiet", b.options.quiet, "Print errors only");
 

@@ -50,6 +50,7 @@ std::string to_json(const Record& r) {
                       {"threads", r.key.threads},
                       {"generator", r.key.generator},
                       {"schedule", to_text(r.schedule)}};
+    if (!r.beside.empty()) j["beside"] = r.beside;
     if (!r.failure.empty()) {
         j["failure"] = r.failure.substr(0, max_line_bytes / 4);
     } else {
@@ -84,6 +85,7 @@ std::optional<Record> record_from_json(const std::string& line) {
         if (!known) return std::nullopt;
         r.key = {j.at("machine"), j.at("threads"), j.at("generator")};
         r.schedule = parse_schedule(j.at("schedule"), {});
+        r.beside = j.value("beside", "");
         r.failure = j.value("failure", "");
         if (r.failure.empty()) {
             r.ms = j.at("ms");

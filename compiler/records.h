@@ -33,6 +33,8 @@ struct Record {
     InstructionSet isa = InstructionSet::x86_64;
     TuningKey key;
     Schedule schedule;
+    // The default's text, which the ratio is beside: another cache model has another default. "": not known.
+    std::string beside;
     std::string failure;  // of a trial: why it was not timed; "" where it was
     double ms = 0;        // median
     double ratio = 0;     // the default's time over this one's: the median of pairs, and its quartiles

@@ -24,7 +24,8 @@
 //             fast; from the L3 cache, 2048x7x7: 1.2 times, backward 256x14x14: 1.3).
 //             interleaved train_forward and backward: 1 with tensors beyond half of the L3 cache (backward 256x56x56:
 //             1.4 times as fast; 64 channels within some hundredths, either way).
-//   repeat    where the tensors are streamed and prefetched. planar: 8 where they are 1.5 times the L3 cache, below which
+//   repeat    where the tensors are streamed and prefetched. planar: 8 where they are 1.5 times the L3 cache, below
+//   which
 //             prefetches are hardly dropped (backward 128x28x28: 0.8), and a task's slabs are within twice the L2 cache
 //             (training 256x56x56: 1.28 times as fast, 512x28x28 1.34, backward 1.09 and 1.19; 64x112x112, whose slabs
 //             are 1.6 MB: 0.96); 4 where a turn is less than a line (backward 1024x14x14 with a second branch: 8 takes

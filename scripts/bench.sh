@@ -35,6 +35,8 @@ while (($#)); do
   shift 2
 done
 
+if [[ $threads ]]; then export FUSEBN_NUM_THREADS=$threads; fi  # records are of a number of threads
+
 scripts/setup.sh
 cmake=build/venv/bin/cmake python=build/venv/bin/python3 fusebn=build/release/compiler/fusebn
 "$cmake" --preset release > build/configure.log || { cat build/configure.log; exit 1; }
@@ -45,8 +47,7 @@ mkdir -p build/bench
   --layouts "$layouts" --ops "$ops" > build/bench/networks.toml
 if [[ $tune ]]; then
   records=build/bench/records.jsonl
-  "$fusebn" tune build/bench/networks.toml --records "$records" --budget "$tune" --report build/bench/search.html \
-    ${threads:+--threads "$threads"}
+  "$fusebn" tune build/bench/networks.toml --records "$records" --budget "$tune" --report build/bench/search.html
 fi
 say "building $(grep -c '^\[\[kernel' build/bench/networks.toml) shapes for this machine"
 "$fusebn" build build/bench/networks.toml -o build/bench/library ${records:+--records "$records"}

@@ -15,13 +15,12 @@
 #include <stdexcept>
 #include <thread>
 
-#include "compiler/build.h"
 #include "compiler/emit.h"
 #include "compiler/files.h"
 #include "compiler/job_pool.h"
 #include "compiler/variant.h"
 #include "fusebn/parallel.h"
-#include "tuner/search.h"
+#include "tuner/subjects.h"
 #include "tuner/trial.h"
 
 namespace fusebn {
@@ -56,44 +55,13 @@ std::string fixed(double value, int digits = 2) {
     return text.str();
 }
 
-// A kernel for a target, and its search.
-struct Subject {
-    ManifestKernel kernel;  // without variants
-    InstructionSet isa;
-    Search search;
-    std::optional<std::uint64_t> digest;  // of the default's results, once they were checked
-    Tuned outcome;
-    double bytes = 0;  // of its tensors: the largest ones are tuned first
-
-    std::string name() const { return outcome.kernel; }
-};
-
-bool has_part(const std::string& name, const std::string& parts) {
-    if (parts.empty()) return true;
-    std::istringstream in(parts);
-    for (std::string part; std::getline(in, part, ',');) {
-        if (name.find(part) != std::string::npos) return true;
-    }
-    return false;
-}
-
-std::vector<InstructionSet> tuned_targets(const LibrarySpec& spec, bool all) {
-    std::vector<InstructionSet> here;
-    for (InstructionSet isa : spec.targets) {
-        if (!is_device(isa) && supports(isa) && isa <= instruction_set()) here.push_back(isa);
-    }
-    if (here.empty()) throw std::runtime_error("none of the spec's targets is a CPU's that this machine runs");
-    if (!all) here.erase(here.begin(), here.end() - 1);
-    return here;
-}
-
 class Tuner {
 public:
     Tuner(const LibrarySpec& spec, const TuneOptions& options, std::ostream& out)
         : options_(options), out_(out), key_(this_tuning_key()), start_(Clock::now()) {
         result_.key = key_;
-        choose_subjects(spec);
-        resume();
+        subjects_ = subjects_of(spec, options, key_.threads, result_.remarks);
+        resumed_ = resume(subjects_, options.records, key_, result_.remarks);
     }
 
     TuneResult run() {
@@ -133,91 +101,8 @@ public:
     }
 
 private:
-    void choose_subjects(const LibrarySpec& spec) {
-        LibrarySpec narrowed = spec;
-        narrowed.targets = tuned_targets(spec, options_.all_targets);
-        int at_run_time = 0, given = 0;
-        for (const ManifestKernel& k : plan(narrowed, options_.caches)) {
-            const std::string name = kernel_name(k.kernel);
-            if (!has_part(name, options_.kernels)) continue;
-            const KernelSpec& s = k.kernel;
-            if (s.outer == any_extent || s.channels == any_extent || s.inner == any_extent) {
-                ++at_run_time;
-                continue;
-            }
-            for (const ManifestVariant& v : k.variants) {
-                if (v.origin == "spec") {
-                    ++given;
-                    continue;
-                }
-                ManifestKernel bare = k;
-                bare.variants.clear();
-                Subject subject{bare, v.isa, Search(s, v.schedule, options_.caches, key_.threads), {}, {}, 0};
-                subject.outcome.kernel = name;
-                subject.outcome.isa = v.isa;
-                subject.bytes = static_cast<double>(s.outer) * static_cast<double>(s.channels) *
-                                static_cast<double>(s.inner) * traffic(s).tensors() * element_bytes(s.dtype);
-                const double memory =
-                    static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
-                // The tensors, and a copy's two.
-                if (2.5 * subject.bytes > memory) {
-                    subject.outcome.complaint = "its tensors do not fit this machine's memory";
-                }
-                subjects_.push_back(std::move(subject));
-            }
-        }
-        if (at_run_time > 0) {
-            result_.remarks.push_back(std::to_string(at_run_time) +
-                                      " kernels keep their defaults: their extents are known at run time only");
-        }
-        if (given > 0) {
-            result_.remarks.push_back(std::to_string(given) + " variants keep the schedule that the spec gives them");
-        }
-        if (subjects_.empty()) {
-            throw std::runtime_error("there is nothing to tune: " +
-                                     (options_.kernels.empty()
-                                          ? std::string("the spec has no kernel of known extents without a schedule")
-                                          : "no such kernel's name has \"" + options_.kernels + "\" in it"));
-        }
-        std::stable_sort(subjects_.begin(), subjects_.end(),
-                         [](const Subject& a, const Subject& b) { return a.bytes > b.bytes; });
-    }
-
-    // What earlier searches on this machine, by these versions, found.
-    void resume() {
-        if (!fs::exists(options_.records)) return;
-        const RecordFile file = read_records(options_.records);
-        for (Subject& s : subjects_) {
-            int generation = -1;
-            for (const Record& r : file.records) {
-                if (r.isa != s.isa || r.kernel != s.name() || machine_text(r.key) != machine_text(key_) ||
-                    r.key.generator != key_.generator) {
-                    continue;
-                }
-                if (r.kind == Record::Kind::best) {
-                    s.outcome.best = r;
-                    continue;
-                }
-                if (generation >= 0 && r.generation != generation) s.search.end_generation();
-                generation = r.generation;
-                if (r.failure.empty()) {
-                    s.search.measured(r.schedule, r.ratio);
-                } else {
-                    s.search.failed(r.schedule);
-                }
-            }
-            if (generation >= 0) {
-                s.search.end_generation();
-                ++resumed_;
-            }
-        }
-        if (!file.unreadable.empty()) {
-            result_.remarks.push_back(options_.records + ": " + std::to_string(file.unreadable.size()) +
-                                      " lines are no records, and were passed over");
-        }
-    }
-
-    bool open(const Subject& s) const { return s.outcome.complaint.empty() && !s.search.over(); }
+    // A search that ended with its process may lack its last final.
+    bool open(const Subject& s) const { return s.outcome.complaint.empty() && (!s.search.over() || !s.outcome.best); }
 
     void try_batch(Subject& s) {
         std::vector<Schedule> schedules = {s.search.base()};
@@ -297,6 +182,7 @@ private:
         r.isa = s.isa;
         r.key = key_;
         r.schedule = schedule;
+        r.beside = to_text(s.search.base());
         r.failure = t.failure;
         r.ms = t.ms;
         r.ratio = t.ratio;

@@ -33,19 +33,24 @@ def resnet50():
             yield norm(4 * width, side, "relu", "batch_norm" if first else "add")
 
 
-def mobilenet_v2():
-    yield norm(32, 112, "relu6")
+def inverted_residuals(activation, last, stages):
+    """Sandler et al. 2018: stages of (expansion, channels, repeats, stride) behind a stem of 32 channels."""
+    yield norm(32, 112, activation)
     inputs, side = 32, 112
-    for expand, channels, repeats, stride in ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
-                                              (6, 160, 3, 2), (6, 320, 1, 1)):
+    for expand, channels, repeats, stride in stages:
         for i in range(repeats):
             if expand != 1:
-                yield norm(inputs * expand, side, "relu6")
+                yield norm(inputs * expand, side, activation)
             side = side // stride if i == 0 else side
-            yield norm(inputs * expand, side, "relu6")
+            yield norm(inputs * expand, side, activation)
             yield norm(channels, side, "none", "add" if i > 0 else "none")
             inputs = channels
-    yield norm(1280, 7, "relu6")
+    yield norm(last, side, activation)
+
+
+def mobilenet_v2():
+    return inverted_residuals("relu6", 1280, ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
+                                              (6, 160, 3, 2), (6, 320, 1, 1)))
 
 
 def densenet121():
@@ -63,18 +68,8 @@ def densenet121():
 
 
 def efficientnet_b0():
-    yield norm(32, 112, "silu")
-    inputs, side = 32, 112
-    for expand, channels, repeats, stride in ((1, 16, 1, 1), (6, 24, 2, 2), (6, 40, 2, 2), (6, 80, 3, 2), (6, 112, 3, 1),
-                                              (6, 192, 4, 2), (6, 320, 1, 1)):
-        for i in range(repeats):
-            if expand != 1:
-                yield norm(inputs * expand, side, "silu")
-            side = side // stride if i == 0 else side
-            yield norm(inputs * expand, side, "silu")
-            yield norm(channels, side, "none", "add" if i > 0 else "none")
-            inputs = channels
-    yield norm(1280, 7, "silu")
+    return inverted_residuals("silu", 1280, ((1, 16, 1, 1), (6, 24, 2, 2), (6, 40, 2, 2), (6, 80, 3, 2), (6, 112, 3, 1),
+                                             (6, 192, 4, 2), (6, 320, 1, 1)))
 
 
 def unet():

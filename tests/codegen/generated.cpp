@@ -245,12 +245,4 @@ std::vector<Symbol> symbols(const std::string& path) {
     return all;
 }
 
-TemporaryDirectory::TemporaryDirectory() : path_(std::filesystem::temp_directory_path() / "fusebn-codegen-XXXXXX") {
-    if (mkdtemp(path_.data()) == nullptr) throw std::runtime_error("cannot make a folder like " + path_);
-}
-TemporaryDirectory::~TemporaryDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-}
-
 }  // namespace codegen

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "compiler/files.h"
 #include "compiler/spec.h"
 #include "schedules/schedule.h"
 
@@ -85,18 +86,7 @@ struct Symbol {
 // Of an object, or of all members of an archive.
 std::vector<Symbol> symbols(const std::string& path);
 
-class TemporaryDirectory {
-public:
-    TemporaryDirectory();
-    ~TemporaryDirectory();
-    TemporaryDirectory(const TemporaryDirectory&) = delete;
-    TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-    std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-    const std::string& path() const { return path_; }
-
-private:
-    std::string path_;
-};
+using TemporaryDirectory = fusebn::TemporaryFolder;
 
 // What f throws, as text; "" when it throws nothing.
 template <class F>

@@ -16,6 +16,7 @@
 #include "compiler/build.h"
 #include "compiler/files.h"
 #include "compiler/variant.h"
+#include "tuner/subjects.h"
 
 using namespace fusebn;
 
@@ -49,6 +50,18 @@ protected:
         options.records = RecordBook({records}, "", generator_version());
         options.strict = strict;
         return build(library(), options);
+    }
+    // An outcome of this machine for x86-64, appended to the records.
+    void append_best(const KernelSpec& kernel, const std::string& schedule,
+                     const std::string& generator = generator_version()) {
+        Record r;
+        r.kind = Record::Kind::best;
+        r.kernel = kernel_name(kernel);
+        r.isa = InstructionSet::x86_64;
+        r.key = this_tuning_key();
+        r.key.generator = generator;
+        r.schedule = parse_schedule(schedule, {});
+        RecordAppender(records).append(r);
     }
     static std::string origin(const Manifest& m, const KernelSpec& k) {
         for (const ManifestKernel& kernel : m.kernels) {
@@ -94,62 +107,51 @@ TEST_F(Tune, GoesOnWhereItStoppedAndEnds) {
     EXPECT_EQ(read_records(records).records.size(), all);  // the search is over
 }
 
-TEST_F(Tune, BuildTakesWhatWasFound) {
+TEST_F(Tune, TrialsBesideAnotherDefaultAreNotTakenUp) {
     Record r;
-    r.kind = Record::Kind::best;
     r.kernel = kernel_name(planar(Op::train_forward));
     r.isa = InstructionSet::x86_64;
     r.key = this_tuning_key();
     r.schedule = parse_schedule("vector=4 unroll=2", {});
-    r.time = "2026-11-26T17:15:29Z";
-    {
-        RecordAppender appender(records);
-        appender.append(r);
-    }
+    r.beside = "vector=8 unroll=1 parallel=none task=1 block=0 prefetch=0 ahead=0 store=cached";
+    r.ratio = 100;
+    RecordAppender(records).append(r);
+    std::vector<std::string> remarks;
+    TuneOptions options;
+    std::vector<Subject> subjects = subjects_of(library(), options, r.key.threads, remarks);
+    EXPECT_EQ(resume(subjects, records, r.key, remarks), 0);
+    r.beside = to_text(default_schedule(planar(Op::train_forward)));
+    RecordAppender(records).append(r);
+    EXPECT_EQ(resume(subjects, records, r.key, remarks), 1);
+}
+
+TEST_F(Tune, BuildTakesWhatWasFound) {
+    append_best(planar(Op::train_forward), "vector=4 unroll=2");
     const Manifest m = built(true).manifest;
     EXPECT_EQ(origin(m, planar(Op::train_forward)), "tuned");
     EXPECT_EQ(origin(m, rows(Op::backward)), "default");
     for (const ManifestKernel& k : m.kernels) {
         if (!(k.kernel == planar(Op::train_forward))) continue;
-        EXPECT_TRUE(k.variants.front().schedule == r.schedule);
+        EXPECT_TRUE(k.variants.front().schedule == parse_schedule("vector=4 unroll=2", {}));
     }
     EXPECT_EQ(origin(manifest_from_json(read_file(directory / "library/tuned_lib.json")), planar(Op::train_forward)),
               "tuned");
 }
 
 TEST_F(Tune, AStaleRecordIsUsedAndSaidAndRefusedWhenStrict) {
-    Record r;
-    r.kind = Record::Kind::best;
-    r.kernel = kernel_name(rows(Op::backward));
-    r.isa = InstructionSet::x86_64;
-    r.key = this_tuning_key();
-    r.key.generator = "fusebn 0.0.1, Halide 1.0.0, LLVM 1.0.0";
-    r.schedule = parse_schedule("vector=4 unroll=2", {});
-    {
-        RecordAppender appender(records);
-        appender.append(r);
-    }
+    append_best(rows(Op::backward), "vector=4 unroll=2", "fusebn 0.0.1, Halide 1.0.0, LLVM 1.0.0");
     EXPECT_EQ(origin(built().manifest, rows(Op::backward)), "stale");
     try {
         built(true);
         FAIL() << "--strict let a stale record pass";
     } catch (const std::runtime_error& e) {
         EXPECT_NE(std::string(e.what()).find("--strict"), std::string::npos);
-        EXPECT_NE(std::string(e.what()).find(r.kernel), std::string::npos) << e.what();
+        EXPECT_NE(std::string(e.what()).find(kernel_name(rows(Op::backward))), std::string::npos) << e.what();
     }
 }
 
 TEST_F(Tune, AScheduleThatIsNotLegalIsNotUsed) {
-    Record r;
-    r.kind = Record::Kind::best;
-    r.kernel = kernel_name(rows(Op::backward));
-    r.isa = InstructionSet::x86_64;
-    r.key = this_tuning_key();
-    r.schedule = parse_schedule("parallel=channels", {});
-    {
-        RecordAppender appender(records);
-        appender.append(r);
-    }
+    append_best(rows(Op::backward), "parallel=channels");
     const Manifest m = built().manifest;
     EXPECT_EQ(origin(m, rows(Op::backward)), "stale");
     for (const ManifestKernel& k : m.kernels) {
