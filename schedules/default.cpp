@@ -28,8 +28,7 @@
 //   which
 //             prefetches are hardly dropped (backward 128x28x28: 0.8), and a task's slabs are within twice the L2 cache
 //             (training 256x56x56: 1.28 times as fast, 512x28x28 1.34, backward 1.09 and 1.19; 64x112x112, whose slabs
-//             are 1.6 MB: 0.96); 4 where a turn is less than a line (backward 1024x14x14 with a second branch: 8 takes
-//             2.7 times as long). interleaved: 4 (1.02 to 1.1).
+//             are 1.6 MB: 0.96); 4 where a turn is less than a line (not measured apart). interleaved: 4 (1.02 to 1.1).
 //   block     interleaved: channels whose chunk (64 rows) fits half of the L2 cache and whose accumulators (12 bytes a
 //             channel) fit half of the L1 cache, at least 4 lines to a row. Few rows are few groups of chunks, which
 //             are what threads share: then narrower, down to 64, until there are eight tasks (1024x512: training 1.36
