@@ -4,6 +4,7 @@
 #include <llvm/IR/IRBuilder.h>
 #include <llvm/IR/IntrinsicInst.h>
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "compiler/passes.h"
@@ -51,6 +52,34 @@ Access access_of(llvm::Instruction& i, const std::string& mask) {
     return a;
 }
 
+// Whether what is loaded lies whole bytes from the buffer's start, of which Halide was told that it and its rows do.
+bool starts_a_byte(const llvm::Instruction& i) {
+    const auto* load = llvm::dyn_cast<llvm::LoadInst>(&i);
+    const llvm::Align known = load ? load->getAlign() : llvm::cast<llvm::CallBase>(i).getParamAlign(0).valueOrOne();
+    return known.value() >= 8;
+}
+
+// A word from the bit `distance` on, of which the bytes at `address` have the first: no bytes but its own are read.
+llvm::Value* word_from(llvm::IRBuilder<>& builder, llvm::Value* address, llvm::Value* distance, llvm::Type* word,
+                       llvm::Value* wanted) {
+    auto* type = word->getScalarType();
+    auto* both = builder.getIntNTy(2 * type->getIntegerBitWidth());
+    auto* shift = builder.CreateAnd(distance, 7);
+    auto* crosses = builder.CreateZExt(builder.CreateIsNotNull(shift), builder.getInt64Ty());
+    const auto load = [&](llvm::Value* from) {
+        const llvm::Align byte(1);
+        llvm::Value* v = wanted ? static_cast<llvm::Value*>(builder.CreateMaskedLoad(
+                                      word, from, byte, wanted, llvm::Constant::getNullValue(word)))
+                                : builder.CreateAlignedLoad(word, from, byte);
+        return builder.CreateZExt(builder.CreateBitCast(v, type), both);
+    };
+    auto* low = load(address);
+    auto* high = load(builder.CreateGEP(builder.getInt8Ty(), address, crosses));
+    auto* all =
+        builder.CreateOr(low, builder.CreateShl(high, builder.CreateZExtOrTrunc(builder.CreateShl(crosses, 3), both)));
+    return builder.CreateTrunc(builder.CreateLShr(all, builder.CreateZExtOrTrunc(shift, both)), type);
+}
+
 // Elements count from the buffer's start, so the byte is an eighth as far from it. Under a predicate, words of 32 bits
 // (or all, where there are fewer) are accessed that have an element at all: a row ends with a whole word. What lies
 // past a row's last element in its last word may be written, and means nothing.
@@ -82,6 +111,10 @@ void pack(const Access& a) {
         } else {
             builder.CreateAlignedStore(value, address, byte);
         }
+    } else if (!starts_a_byte(*a.instruction)) {
+        if (lanes != word_bits) throw std::runtime_error("64 elements of a mask that may start within a byte");
+        auto* bits = word_from(builder, address, distance, words, wanted);
+        a.instruction->replaceAllUsesWith(builder.CreateZExt(builder.CreateBitCast(bits, flags), a.vector));
     } else {
         llvm::Value* value = wanted ? static_cast<llvm::Value*>(builder.CreateMaskedLoad(
                                           words, address, byte, wanted, llvm::Constant::getNullValue(words)))

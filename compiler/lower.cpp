@@ -186,6 +186,14 @@ void constrain(OutputImageParam p, const std::vector<Expr>& extents) {
     }
 }
 
+// A mask's rows start with a word of bits (kernel_abi.h), which are bytes here.
+void start_words(OutputImageParam mask) {
+    mask.set_host_alignment(FUSEBN_MASK_ALIGNMENT);
+    for (int i = 1; i < mask.dimensions(); ++i) {
+        mask.dim(i).set_stride(mask.dim(i).stride() / FUSEBN_MASK_ALIGNMENT * FUSEBN_MASK_ALIGNMENT);
+    }
+}
+
 struct Kernel {
     KernelSpec spec;
     Parameters parameters;
@@ -227,6 +235,7 @@ struct Kernel {
                                        ? std::vector<Expr>{funcs.shape.inner, C, funcs.shape.outer}
                                        : std::vector<Expr>{C, funcs.shape.outer};
         for (ImageParam& p : parameters.tensors(spec)) constrain(p, tensor);
+        start_words(parameters.mask);
         if (spec.op == Op::backward) tensor.back() = Expr();  // 0 where no dx is wanted
         // Halide takes the extents of a Tuple's other buffers from the first.
         for (OutputImageParam p : funcs.tensors.output_buffers()) {

@@ -4,16 +4,17 @@
 // count, an instruction set or a device. Sums are formed in five steps:
 //
 //   step     a tree of eight:  ((v0+v1)+(v2+v3)) + ((v4+v5)+(v6+v7)), in f32
-//   chunk    steps added one after the other, in f32, while the chunk lies in the L1 or L2 cache
+//   chunk    steps, or rows of steps, added one after the other, in f32, while the chunk lies in the L1 or L2 cache
 //   group    chunks merged one after the other, in f64
 //   section  groups merged one after the other, in f64
 //   total    sections merged one after the other, in f64
 //
-//   planar       lane l (of 16) of a row holds the elements s = l (mod 16). A step is eight vectors of 16 lanes, 128
-//                elements of a row; what is left of a row is added as a half, a quarter and an eighth of a step (trees
-//                of four, two and one), and the last (s mod 16) elements to the first lanes. All steps of a chunk come
-//                first, then all halves, and so on. A chunk is 2048 elements of one row, or as many whole rows as fit
-//                (at most 32). The 16 lanes are then folded pairwise (8, 4, 2, 1) in f64.
+//   planar       A row is vectors of 16 lanes, and eight of them, 128 elements, a step. To a row's steps, one after the
+//                other, what is left is added as a half, a quarter and an eighth of a step (trees of four, two and
+//                one), then the last elements that make no vector: in the last lanes of the row's last 16 elements, or
+//                in the first lanes where the row has fewer than 16. A chunk is 2048 elements of one row, or the sum of
+//                as many whole rows as fit (at most 32), one after the other. The 16 lanes are then folded pairwise (8,
+//                4, 2, 1) in f64.
 //   interleaved  every channel by itself. A step is eight rows, what is left is added row by row. A chunk is 64 rows.
 //
 // The values of a variance are first shifted by their chunk's pivot: the mean of its first step, in f32. Planar that is
@@ -21,8 +22,11 @@
 //
 // 16 lanes are one zmm, two ymm or four xmm registers, so each instruction set can hold the accumulators of both
 // moments in registers, and the tree of eight gives eight independent loads per accumulation. The rounding error of a
-// tree grows with the logarithm of its size, that of an accumulator with the number of its additions: at most 16 in a
-// chunk of one row, at most 32 times 4 in one of many short rows, 8 (and 7 at the end) in an interleaved one.
+// tree grows with the logarithm of its size, that of an accumulator with the number of its additions: at most 19 in a
+// chunk of one row, 36 in one of many short rows, 8 (and 7 at the end) in an interleaved one.
+//
+// A row's remainder goes with the row, so that one reading of it is enough: of 49 elements, three vectors and one,
+// every lane's sum is one expression.
 #pragma once
 
 namespace fusebn::numerics {

@@ -3,9 +3,7 @@
 
 #include "generators/statistics.h"
 
-#include <algorithm>
-#include <optional>
-
+#include "generators/chunk_sum.h"
 #include "generators/numerics.h"
 
 namespace fusebn {
@@ -18,181 +16,7 @@ const Var s("s"), c("c"), n("n"), r("r"), l("l"), k("k"), g("g");
 
 namespace {
 
-std::optional<int> constant(const Expr& e) {
-    if (const auto v = Internal::as_const_int(Internal::simplify(e))) return static_cast<int>(*v);
-    return std::nullopt;
-}
-
 Expr f64(Expr e) { return cast<double>(std::move(e)); }
-
-Expr ceil_div(const Expr& a, int b) { return (a + (b - 1)) / b; }
-
-// The part of a row that chunk k holds, and its rows.
-struct PlanarChunk {
-    Expr first_n, rows, first_s, length;
-    std::vector<int> lengths;  // all that occur, where S is a constant
-    Expr max_rows;
-};
-
-Expr planar_row_chunks(const ViewShape& t) { return ceil_div(t.inner, numerics::planar::chunk_elements); }
-
-Expr planar_chunk_rows(const ViewShape& t) {
-    using namespace numerics::planar;
-    return clamp(chunk_elements / t.inner, 1, chunk_rows);
-}
-
-PlanarChunk planar_chunk(const ViewShape& t, const Expr& k) {
-    using namespace numerics::planar;
-    PlanarChunk p;
-    const Expr per_row = planar_row_chunks(t);
-    p.max_rows = planar_chunk_rows(t);
-    p.first_n = (k / per_row) * p.max_rows;
-    p.first_s = (k % per_row) * chunk_elements;
-    p.rows = min(p.max_rows, t.outer - p.first_n);
-    p.length = min(chunk_elements, t.inner - p.first_s);
-    if (const auto S = constant(t.inner)) {
-        if (*S >= chunk_elements) p.lengths.push_back(chunk_elements);
-        if (*S % chunk_elements) p.lengths.push_back(*S % chunk_elements);
-        if (p.lengths.size() == 1) p.length = p.lengths[0];
-    }
-    return p;
-}
-
-// What of a chunk a sum takes: all of it, or its first step.
-enum class Part { whole, first_step };
-
-PlanarChunk first_step(PlanarChunk p) {
-    using numerics::planar::step;
-    std::vector<int> lengths;
-    for (int length : p.lengths) {
-        if (lengths.empty() || std::min(length, step) != lengths[0]) lengths.push_back(std::min(length, step));
-    }
-    p.length = lengths.size() == 1 ? Expr(lengths[0]) : min(p.length, step);
-    p.lengths = lengths;
-    p.rows = min(p.rows, 1);  // none: a chunk that the group's last turn has not
-    p.max_rows = 1;
-    return p;
-}
-
-PlanarChunk planar_part(const ViewShape& t, const Expr& k, Part part) {
-    return part == Part::whole ? planar_chunk(t, k) : first_step(planar_chunk(t, k));
-}
-
-int interleaved_rows(Part part) { return part == Part::whole ? numerics::interleaved::chunk_rows : numerics::tree; }
-
-using Vector = std::vector<Expr>;
-
-Vector operator+(const Vector& a, const Vector& b) {
-    Vector sum;
-    for (size_t i = 0; i < a.size(); ++i) sum.push_back(a[i] + b[i]);
-    return sum;
-}
-
-// ((v0+v1)+(v2+v3)) + ((v4+v5)+(v6+v7))
-Vector tree_sum(const std::function<Vector(int)>& value, int first = 0, int count = numerics::tree) {
-    if (count == 1) return value(first);
-    return tree_sum(value, first, count / 2) + tree_sum(value, first + count / 2, count / 2);
-}
-
-Vector values(const FuncRef& f, size_t terms) {
-    if (terms == 1) return {Expr(f)};
-    Vector v;
-    for (size_t i = 0; i < terms; ++i) v.push_back(f[static_cast<int>(i)]);
-    return v;
-}
-
-void assign(FuncRef f, const Vector& v) {
-    if (v.size() == 1) {
-        f = v[0];
-    } else {
-        f = Tuple(v);
-    }
-}
-
-ChunkSum planar_chunk_sum(const std::string& name, const ViewShape& t, Part part, int terms_count, const Terms& terms) {
-    using namespace numerics::planar;
-    using numerics::tree;
-    using vars::c, vars::k, vars::l;
-    const auto count_of_terms = static_cast<size_t>(terms_count);
-    const PlanarChunk p = planar_part(t, k, part);
-    const auto within = [&](const Expr& place, const Expr& extent) {
-        return t.stays_within ? Internal::simplify(min(place, extent - 1)) : place;
-    };
-    const auto at = [&](const Expr& s, const Expr& n) {
-        return terms({p.first_s + s, c, within(p.first_n + n, t.outer)}, c, k);
-    };
-    // The largest number of steps, vectors or elements that any chunk has left at this level.
-    const auto most = [&](const std::function<int(int)>& of_length, int unknown) {
-        int m = p.lengths.empty() ? unknown : 0;
-        for (int length : p.lengths) m = std::max(m, of_length(length));
-        return m;
-    };
-    const bool same_length = p.lengths.size() == 1;
-    const bool same_rows = constant(p.rows).has_value();
-
-    ChunkSum sum{Func(name), terms_count, {}};
-    assign(sum.f(l, c, k), Vector(count_of_terms, cast<float>(0)));
-    const auto rows = [&](RDom& r) {
-        if (!same_rows) r.where(r.y < p.rows);
-    };
-
-    // Steps, then half, quarter and eighth steps, each at most once a row.
-    for (int vectors = tree; vectors >= 1; vectors /= 2) {
-        const int width = vectors * lanes;
-        const auto in = [&](int length) { return vectors == tree ? length / width : length / width % 2; };
-        const int count = most(in, vectors == tree ? chunk_elements / width : 1);
-        if (count == 0) continue;
-        RDom r(0, count, 0, p.max_rows, name + "_" + std::to_string(vectors));
-        const Expr first = vectors == tree ? r.x * width : p.length / (2 * width) * (2 * width);
-        if (!same_length) r.where(first + width <= p.length);
-        rows(r);
-        const Vector v = tree_sum([&](int i) { return at(first + i * lanes + l, r.y); }, 0, vectors);
-        assign(sum.f(l, c, k), values(sum.f(l, c, k), count_of_terms) + v);
-        sum.updates.push_back({l, {r.x, r.y}});
-    }
-    if (const int elements = most([](int length) { return length % lanes; }, lanes - 1)) {
-        RDom r(0, 1, 0, p.max_rows, name + "_element");
-        const Expr done = p.length / lanes * lanes;
-        r.where(l < (same_length ? Expr(elements) : p.length - done));
-        rows(r);
-        assign(sum.f(l, c, k), values(sum.f(l, c, k), count_of_terms) + at(within(done + l, p.length), r.y));
-        sum.updates.push_back({l, {r.x, r.y}});
-    }
-    return sum;
-}
-
-ChunkSum interleaved_chunk_sum(const std::string& name, const ViewShape& t, Part part, int terms_count,
-                               const Terms& terms) {
-    using vars::c, vars::k;
-    const auto count = static_cast<size_t>(terms_count);
-    const int most = interleaved_rows(part);
-    const Expr first = k * numerics::interleaved::chunk_rows;
-    const Expr rows = clamp(t.outer - first, 0, most);  // 0: a chunk that the group's last turn has not
-    const auto at = [&](const Expr& row) { return terms({c, first + row}, c, k); };
-    const auto R = constant(t.outer);
-    // A group's last chunks may not be there, and then have no rows: a schedule that makes all of a group's side by
-    // side must not read them.
-    const int together = t.stays_within ? numerics::interleaved::chunks_per_group : 1;
-    const bool whole_chunks = R && *R % (numerics::interleaved::chunk_rows * together) == 0;
-
-    ChunkSum sum{Func(name), terms_count, {}};
-    assign(sum.f(c, k), Vector(count, cast<float>(0)));
-    if (!R || *R >= numerics::tree) {
-        RDom r(0, most / numerics::tree, name + "_step");
-        if (!whole_chunks) r.where((r.x + 1) * numerics::tree <= rows);
-        const Vector v = tree_sum([&](int i) { return at(r.x * numerics::tree + i); });
-        assign(sum.f(c, k), values(sum.f(c, k), count) + v);
-        sum.updates.push_back({c, {r.x}});
-    }
-    if (!R || *R % numerics::tree != 0) {
-        RDom r(0, numerics::tree - 1, name + "_row");
-        const Expr done = rows / numerics::tree * numerics::tree;
-        r.where(done + r.x < rows);
-        assign(sum.f(c, k), values(sum.f(c, k), count) + at(done + r.x));
-        sum.updates.push_back({c, {r.x}});
-    }
-    return sum;
-}
 
 }  // namespace
 
@@ -201,7 +25,7 @@ Chunks chunks_of(const ViewShape& t) {
     if (t.view == View::planar) {
         chunks.count = planar_row_chunks(t) * ((t.outer + planar_chunk_rows(t) - 1) / planar_chunk_rows(t));
         chunks.elements = [t](const Expr& k) {
-            const PlanarChunk p = planar_chunk(t, k);
+            const PlanarChunk p = planar_part(t, k, Part::whole);
             return f64(p.rows) * f64(p.length);
         };
         chunks.before = [t](const Expr& k) {
@@ -221,11 +45,6 @@ Chunks chunks_of(const ViewShape& t) {
 
 namespace {
 
-ChunkSum chunk_sum(const std::string& name, const ViewShape& t, Part part, int terms_count, const Terms& terms) {
-    return t.view == View::planar ? planar_chunk_sum(name, t, part, terms_count, terms)
-                                  : interleaved_chunk_sum(name, t, part, terms_count, terms);
-}
-
 // Values in the first step of chunk k, f64.
 Expr first_step_elements(const ViewShape& t, const Expr& k) {
     if (t.view == View::planar) return f64(planar_part(t, k, Part::first_step).length);
@@ -240,9 +59,9 @@ Vector folded(const ChunkSum& sum, View view) {
         for (Expr& e : v) e = f64(e);
         return v;
     };
-    if (view == View::interleaved) return in_f64(sum.f(c, k));
+    if (view == View::interleaved) return in_f64(sum.all.f(c, k));
     const std::function<Vector(int, int)> fold = [&](int first, int stride) {
-        if (stride == numerics::planar::lanes) return in_f64(sum.f(first, c, k));
+        if (stride == numerics::planar::lanes) return in_f64(sum.all.f(first, c, k));
         return fold(first, stride * 2) + fold(first + stride, stride * 2);
     };
     return fold(0, 1);

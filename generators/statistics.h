@@ -37,18 +37,25 @@ Chunks chunks_of(const ViewShape& shape);
 // The f32 terms of a sum at one element of channel c in chunk k.
 using Terms = std::function<std::vector<Halide::Expr>(const Place& at, Halide::Expr c, Halide::Expr k)>;
 
-// The f32 accumulators of a chunk, one a term.
-//   planar       f(l, c, k): 16 lanes        interleaved  f(c, k)
-// Each update is one loop over the chunk, or over its first step; `vector` is the loop that runs along contiguous
-// elements.
-struct ChunkSum {
+// f32 accumulators, one a term. Each update is one loop over what is added; `vector` is the loop that runs along
+// contiguous elements.
+struct Accumulators {
     Halide::Func f;
-    int terms;
     struct Update {
         Halide::VarOrRVar vector;
-        std::vector<Halide::RVar> loops;  // over the chunk, innermost first; without `vector`
+        std::vector<Halide::RVar> loops;  // innermost first; without `vector`
+        bool by_rows = false;             // the outermost loop is over rows, and channels' rows are neighbours
     };
     std::vector<Update> updates;
+};
+
+// Those of a chunk, or of its first step.
+//   planar       all.f(l, c, k): 16 lanes     interleaved  all.f(c, k)
+// Where rows are added one by one and a row is more than an expression, row.f(l, c, k, n) has each row's; otherwise it
+// is undefined. The one update of `all` then takes it.
+struct ChunkSum {
+    int terms;
+    Accumulators all, row;
 };
 
 // Parts that are merged into one, one after the other: chunks into a group, groups into a section, sections into all.

@@ -48,15 +48,16 @@ inline int additions(const Tensor& x) {
         return static_cast<int>(tree_depth + std::max(full, steps_and_rows(last)));
     }
     using namespace numerics::planar;
-    // Of one row: steps, then a half, a quarter and an eighth of one, then single elements.
+    // Of one row: steps, then a half, a quarter and an eighth of one, then what is left of a vector. Then the rows.
     const auto per_row = [](std::int64_t length) {
         std::int64_t count = length / step + (length % lanes != 0 ? 1 : 0);
         for (int part = step / 2; part >= lanes; part /= 2) count += length / part % 2;
         return count;
     };
     const std::int64_t full = x.inner >= chunk_elements ? per_row(chunk_elements) : 0;
-    const std::int64_t rows = rows_of_chunk(x.view, x.inner);
-    return static_cast<int>(tree_depth + std::min(rows, x.outer) * std::max(full, per_row(x.inner % chunk_elements)));
+    const std::int64_t rows = std::min(rows_of_chunk(x.view, x.inner), x.outer);
+    const std::int64_t of_a_row = std::max(full, per_row(x.inner % chunk_elements));
+    return static_cast<int>(tree_depth + of_a_row + (rows > 1 ? rows : 0));
 }
 
 // Absolute errors of a channel's statistics; inv_std is relative. All zero where the statistics are given: inference

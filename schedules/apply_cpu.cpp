@@ -14,15 +14,16 @@ void vectorize(Stage stage, const VarOrRVar& v, int width) {
     stage.vectorize(v, width, v.is_rvar ? TailStrategy::GuardWithIf : TailStrategy::Predicate);
 }
 
-// A chunk's accumulators, on the stack, which the optimiser keeps in registers where there are few of them. `order`
-// gives the loops of an update, innermost first, the vector left out.
-void place(ChunkSum& sum, const LoopLevel& at, const Var& pure, int width,
-           const std::function<std::vector<VarOrRVar>(const ChunkSum::Update&)>& order) {
-    sum.f.compute_at(at).store_in(MemoryType::Stack);
-    vectorize(sum.f, pure, width);
-    for (size_t i = 0; i < sum.updates.size(); ++i) {
-        const ChunkSum::Update& update = sum.updates[i];
-        Stage stage = sum.f.update(static_cast<int>(i));
+// The loops of an update, innermost first, the vector left out.
+using Order = std::function<std::vector<VarOrRVar>(const Accumulators::Update&)>;
+
+// On the stack, which the optimiser keeps in registers where there are few of them.
+void place(Accumulators& sums, const LoopLevel& at, const Var& pure, int width, const Order& order) {
+    sums.f.compute_at(at).store_in(MemoryType::Stack);
+    vectorize(sums.f, pure, width);
+    for (size_t i = 0; i < sums.updates.size(); ++i) {
+        const Accumulators::Update& update = sums.updates[i];
+        Stage stage = sums.f.update(static_cast<int>(i));
         RVar outer("outer"), inner("inner");
         Var pure_outer("pure_outer"), pure_inner("pure_inner");
         std::vector<VarOrRVar> loops = order(update);
@@ -38,10 +39,18 @@ void place(ChunkSum& sum, const LoopLevel& at, const Var& pure, int width,
     }
 }
 
+// A row's accumulators inside the loops over rows and channels.
+void place(ChunkSum& sum, const LoopLevel& at, const Var& pure, int width, const Order& order) {
+    place(sum.all, at, pure, width, order);
+    if (!sum.row.f.defined()) return;
+    place(sum.row, LoopLevel(sum.all.f, vars::c), pure, width, [](const Accumulators::Update& update) {
+        return std::vector<VarOrRVar>(update.loops.begin(), update.loops.end());
+    });
+}
+
 // From the tensors to the merged chunks of a group, chunk by chunk: its first step, which is read for the pivot, is
 // then in the L1 cache.
-void place_in_group(Reduction& r, const Var& pure, int width,
-                    const std::function<std::vector<VarOrRVar>(const ChunkSum::Update&)>& order) {
+void place_in_group(Reduction& r, const Var& pure, int width, const Order& order) {
     const LoopLevel chunk(r.group.sums, r.group.in);
     for (ChunkSum& sum : r.sums) place(sum, chunk, pure, width, order);
     for (Func& pivot : r.pivots) pivot.compute_at(chunk).store_in(MemoryType::Stack);
@@ -69,9 +78,9 @@ void apply_planar_cpu(BatchNormFuncs& f, const Schedule& schedule) {
     Var tasks("tasks"), task("task");
 
     // The channels of a task go together, sample by sample: their rows are neighbours in memory.
-    const auto order = [](const ChunkSum::Update& update) {
+    const auto order = [](const Accumulators::Update& update) {
         std::vector<VarOrRVar> loops(update.loops.begin(), update.loops.end());
-        loops.insert(loops.end() - 1, c);
+        loops.insert(update.by_rows ? loops.end() - 1 : loops.end(), c);
         return loops;
     };
     f.tensors.split(c, task, c, schedule.task, TailStrategy::GuardWithIf);
@@ -139,7 +148,7 @@ void apply_interleaved_cpu(BatchNormFuncs& f, const Schedule& schedule) {
             if (parallel) merge.parallel(g);
         }
         // Row by row, as they lie in memory; the accumulators of a block of channels are in the L1 cache.
-        place_in_group(st, c, schedule.vector, [](const ChunkSum::Update& update) {
+        place_in_group(st, c, schedule.vector, [](const Accumulators::Update& update) {
             return std::vector<VarOrRVar>(update.loops.begin(), update.loops.end());
         });
         for (Func& pivot : st.pivots) vectorize(pivot, c, 8);

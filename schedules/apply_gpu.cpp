@@ -40,16 +40,22 @@ void accumulate(Func& sums, Func& result, const Var& thread) {
 void place_planar_chunks(Reduction& red, const Block& at, int width, int chunks, int channels, int threads) {
     const Var thread = Var("thread"), lane = Var("lane"), turn = Var("turn");
     for (ChunkSum& sum : red.sums) {
-        Func stored = sum.f.in();
+        Func sums = sum.all.f, row = sum.row.f;
+        Func stored = sums.in();
         stored.compute_at(at.level()).store_in(MemoryType::GPUShared).bound_extent(l, numerics::planar::lanes);
         stored.bound_extent(c, channels);
         if (chunks > 0) stored.bound_extent(k, chunks);
         stored.split(l, l, lane, width).vectorize(lane).reorder(lane, l, k, c).fuse(l, k, thread);
         stored.fuse(thread, c, thread).split(thread, turn, thread, threads, guard);
         stored.reorder(lane, thread, turn).gpu_threads(thread);
-        accumulate(sum.f, stored, thread);
-        sum.f.bound_extent(l, width).bound_extent(c, 1).bound_extent(k, 1).vectorize(l);
-        for (size_t i = 0; i < sum.updates.size(); ++i) sum.f.update(static_cast<int>(i)).vectorize(l);
+        accumulate(sums, stored, thread);
+        sums.bound_extent(l, width).bound_extent(c, 1).bound_extent(k, 1).vectorize(l);
+        for (int i = 0; i < sums.num_update_definitions(); ++i) sums.update(i).vectorize(l);
+        if (!row.defined()) continue;
+        sums.update().reorder(l, c, sum.all.updates[0].loops[0]);
+        accumulate(row, sums, c);
+        row.bound_extent(l, width).vectorize(l);
+        for (int i = 0; i < row.num_update_definitions(); ++i) row.update(i).vectorize(l);
     }
     std::vector<Func> folds = red.pivots;
     folds.push_back(red.chunk);
@@ -72,7 +78,7 @@ void place_interleaved_chunks(Reduction& red, const Block& at, int width, int ch
         for (int i = 0; i < f.num_update_definitions(); ++i) f.update(i).vectorize(c);
     };
     for (Func& pivot : red.pivots) in_thread(pivot);
-    for (ChunkSum& sum : red.sums) in_thread(sum.f);
+    for (ChunkSum& sum : red.sums) in_thread(sum.all.f);
 }
 
 // Groups to totals in a launch of their own.
@@ -98,7 +104,7 @@ void place_affine_of_sums(BatchNormFuncs& f, const Block& at) {
     if (f.spec.op != Op::backward) return;
     std::vector<Func> sums;
     for (Reduction& red : f.reductions) {
-        for (ChunkSum& sum : red.sums) sums.push_back(sum.f);
+        for (ChunkSum& sum : red.sums) sums.push_back(sum.row.f.defined() ? sum.row.f : sum.all.f);
     }
     for (Func& v : f.affine) {
         v.clone_in(sums).compute_at(at.level()).store_in(MemoryType::GPUShared).gpu_threads(c);
