@@ -38,6 +38,7 @@ void wait_until_idle() {
 double time_calls(const Contender& contender, int calls) {
     const Clock::time_point start = Clock::now();
     for (int i = 0; i < calls; ++i) contender.run();
+    if (contender.finish) contender.finish();
     return 1e3 * seconds_since(start) / calls;
 }
 
@@ -52,7 +53,7 @@ constexpr double long_call_ms = 50;
 void warm_up(const Contender& contender, double warm_up_ms) {
     const Clock::time_point start = Clock::now();
     do {
-        contender.run();
+        time_calls(contender, 1);
     } while (1e3 * seconds_since(start) < warm_up_ms);
 }
 

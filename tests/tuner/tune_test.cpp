@@ -47,7 +47,7 @@ protected:
         BuildOptions options;
         options.directory = directory / "library";
         options.quiet = true;
-        options.records = RecordBook({records}, "", generator_version());
+        options.records = RecordBook({records}, {}, generator_version(), library().targets);
         options.strict = strict;
         return build(library(), options);
     }
@@ -118,11 +118,11 @@ TEST_F(Tune, TrialsBesideAnotherDefaultAreNotTakenUp) {
     RecordAppender(records).append(r);
     std::vector<std::string> remarks;
     TuneOptions options;
-    std::vector<Subject> subjects = subjects_of(library(), options, r.key.threads, remarks);
-    EXPECT_EQ(resume(subjects, records, r.key, remarks), 0);
+    std::vector<Subject> subjects = subjects_of(library(), options, remarks);
+    EXPECT_EQ(resume(subjects, records, remarks), 0);
     r.beside = to_text(default_schedule(planar(Op::train_forward)));
     RecordAppender(records).append(r);
-    EXPECT_EQ(resume(subjects, records, r.key, remarks), 1);
+    EXPECT_EQ(resume(subjects, records, remarks), 1);
 }
 
 TEST_F(Tune, BuildTakesWhatWasFound) {
