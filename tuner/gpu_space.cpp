@@ -79,8 +79,8 @@ void interleaved(const KernelSpec& spec, const Schedule& base, const Keep& keep)
 
 // Of a multiprocessor, and what must be on its way at once for all of the memory's speed: that times the latency.
 constexpr double threads_of_multiprocessor = 2048, blocks_of_multiprocessor = 32, bytes_on_the_way = 32 << 10;
-// A thread's elements at once, beyond which its registers leave room for fewer of them.
-constexpr int elements_of_thread = 32;
+// Of a block's threads, for what they read at once; with more of them there is no room for a second block, or none.
+constexpr double registers_of_block = 32 << 10;
 constexpr double short_run = 512;  // bytes that lie together
 // What a launch and a block cost to begin, the block's channels with their divisions and roots.
 constexpr double launch_bytes = 4 << 20, block_bytes = 2 << 10, channel_bytes = 128;
@@ -119,15 +119,16 @@ double predicted_gpu_cost(const KernelSpec& spec, const Schedule& s, const GpuMo
     at_once = std::max(1.0, std::min(at_once, std::ceil(blocks / multiprocessors)));
     const double on_the_way = at_once * s.threads * s.vector * s.unroll * element;
     if (on_the_way < bytes_on_the_way) cost *= 1 + 0.5 * (bytes_on_the_way / on_the_way - 1);
-    if (s.vector * s.unroll > elements_of_thread) cost *= 1.1;
+    if (static_cast<double>(s.vector) * s.unroll * moved.read * s.threads > registers_of_block) cost *= 1.2;
 
     // Accesses: narrow ones, and runs that are few sectors.
     cost *= 1 + 0.1 * std::log2(16 / (s.vector * element));
     const double run = (spec.view == View::planar ? inner : 1) * tile * element;
     if (run < short_run && tile < channels) cost *= 1 + 0.1 * std::log2(short_run / run);
 
+    // The last blocks leave multiprocessors without work, but not all at once.
     const double slots = multiprocessors * at_once;
-    cost *= std::ceil(blocks / slots) * slots / blocks;
+    cost *= 0.5 + 0.5 * std::ceil(blocks / slots) * slots / blocks;
     const double launches = staged || !reduces ? 1 : 4;
     return cost + launches * launch_bytes + blocks * (block_bytes + tile * channel_bytes);
 }

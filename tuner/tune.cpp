@@ -55,7 +55,7 @@ std::string of_copy(const Record& r) { return r.of_copy > 0 ? fixed(r.of_copy) +
 class Tuner {
 public:
     Tuner(const LibrarySpec& spec, const TuneOptions& options, std::ostream& out)
-        : options_(options), out_(out), start_(Clock::now()), candidates_(options.caches, options.jobs) {
+        : options_(options), out_(out), candidates_(options.caches, options.jobs) {
         subjects_ = subjects_of(spec, options, result_.remarks);
         for (const Subject& s : subjects_) {
             const auto is_its = [&](const TuningKey& key) { return machine_text(key) == machine_text(s.key); };
@@ -67,6 +67,7 @@ public:
     TuneResult run() {
         RecordAppender appender(options_.records);
         appender_ = &appender;
+        start_ = Clock::now();
         for (const std::string& remark : result_.remarks) say(remark);
         std::string machines;
         for (const TuningKey& key : result_.keys) machines += (machines.empty() ? "" : " and ") + machine_text(key);

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <set>
 
-#include "tuner/gpu_space.h"
 #include "tuner/space.h"
 
 using namespace fusebn;

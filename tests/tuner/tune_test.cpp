@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <map>
@@ -173,6 +174,64 @@ TEST_F(Tune, SaysWhatCannotBeTuned) {
     huge.inner = 1 << 10;
     const TuneResult result = run(1, library({{huge, "", 0}}));
     EXPECT_EQ(result.kernels.at(0).complaint, "its tensors do not fit this machine's memory");
+}
+
+TEST_F(Tune, ADeviceThatIsNotHereIsSaid) {
+    setenv("FUSEBN_LIBCUDA", "/nowhere/libcuda.so.1", 1);
+    LibrarySpec spec = library();
+    spec.targets = {InstructionSet::x86_64, InstructionSet::cuda_sm_90};
+    std::vector<std::string> remarks;
+    EXPECT_EQ(subjects_of(spec, {}, remarks).size(), 2u);
+    const std::string absent = "cuda-sm_90: no device here (the CUDA driver cannot be loaded (/nowhere/libcuda.so.1";
+    EXPECT_EQ(remarks.at(0).find(absent), 0u) << remarks[0];
+    EXPECT_NE(remarks[0].find("; not tuned"), std::string::npos);
+    spec.targets = {InstructionSet::cuda_sm_90};
+    try {
+        run(1, spec);
+        FAIL() << "there was nothing to tune";
+    } catch (const std::runtime_error& e) {
+        EXPECT_NE(std::string(e.what()).find("--targets"), std::string::npos) << e.what();
+        EXPECT_NE(std::string(e.what()).find(absent), std::string::npos) << e.what();
+    }
+    unsetenv("FUSEBN_LIBCUDA");
+}
+
+TEST_F(Tune, ADevicesSchedulesAreSearchedRecordedResumedAndBuilt) {
+    const TargetHere here = target_here(InstructionSet::opencl);
+    if (!here.key) GTEST_SKIP() << here.missing;
+    LibrarySpec spec = library({{rows(Op::inference), "", 0}});
+    spec.targets = {InstructionSet::opencl};
+    const TuneResult first = run(0.1, spec);  // a batch is ended
+    ASSERT_EQ(first.keys.size(), 1u);
+    EXPECT_EQ(machine_text(first.keys[0]), machine_text(*here.key));
+    EXPECT_EQ(first.kernels.at(0).complaint, "");
+    run(0.1, spec);
+    Schedule best;
+    std::map<std::string, int> first_tries;
+    for (const Record& r : read_records(records).records) {
+        EXPECT_EQ(r.isa, InstructionSet::opencl);
+        EXPECT_EQ(machine_text(r.key), machine_text(*here.key));
+        EXPECT_TRUE(is_legal(r.schedule, rows(Op::inference)));
+        EXPECT_GT(r.schedule.threads, 0);
+        EXPECT_EQ(r.failure, "");
+        if (r.kind == Record::Kind::best) best = r.schedule;
+        if (r.kind == Record::Kind::trial) first_tries.try_emplace(to_text(r.schedule), r.generation);
+    }
+    // The second call has gone on with others.
+    for (const int generation : {0, 1}) {
+        EXPECT_EQ(std::count_if(first_tries.begin(), first_tries.end(),
+                                [&](const auto& tried) { return tried.second == generation; }),
+                  7)
+            << generation;
+    }
+
+    const RecordBook book({records}, {}, generator_version(), spec.targets);
+    EXPECT_TRUE(book.remarks().empty());
+    for (const ManifestKernel& k : plan(spec, {}, book)) {
+        if (!(k.kernel == rows(Op::inference))) continue;
+        EXPECT_EQ(k.variants.at(0).origin, "tuned");
+        EXPECT_TRUE(k.variants[0].schedule == best);
+    }
 }
 
 TEST_F(Tune, KilledItLosesTheTrialsUnderWayAlone) {
