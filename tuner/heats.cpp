@@ -200,12 +200,11 @@ private:
         all.insert(all.end(), field.begin(), field.end());
         std::vector<measure::Contender> contenders;
         for (const std::size_t i : all) {
-            contenders.push_back({"",
-                                  [this, i] {
-                                      stage_.use(i);
-                                      workload_.run_or_exit();
-                                  },
-                                  [this] { workload_.finish_or_exit(); }});
+            const auto run = [this, i] {
+                stage_.use(i);
+                workload_.run_or_exit();
+            };
+            contenders.push_back({"", run, finish()});
         }
         const std::optional<measure::Contender> beside = final ? copy() : std::nullopt;
         if (beside) contenders.push_back(*beside);
@@ -232,6 +231,11 @@ private:
 
     bool on_device() const { return !(batch_.device == Device::cpu()); }
 
+    std::function<void()> finish() {
+        if (!on_device()) return nullptr;
+        return [this] { workload_.finish_or_exit(); };
+    }
+
     // Of half the bytes that must move. Nothing where a device has no room for it.
     std::optional<measure::Contender> copy() {
         const std::int64_t half = case_.floor_bytes() / 2;
@@ -239,7 +243,7 @@ private:
             const auto copy = std::make_shared<measure::DeviceCopy>(batch_.device, half);
             if (!copy->status().ok()) return std::nullopt;
             const auto run = [copy] { copy->run_or_exit(); };
-            return measure::Contender{"copy", run, [this] { workload_.finish_or_exit(); }};
+            return measure::Contender{"copy", run, finish()};
         }
         const bool in_cache = case_.floor_bytes() <= measure::this_machine().l3;
         const auto how = in_cache ? measure::Copy::plain : measure::Copy::streaming;

@@ -196,6 +196,28 @@ TEST_F(Tune, ADeviceThatIsNotHereIsSaid) {
     unsetenv("FUSEBN_LIBCUDA");
 }
 
+TEST_F(Tune, OfCudasTargetsTheBestThatTheDeviceRunsIsTuned) {
+    setenv("FUSEBN_LIBCUDA", FAKE_CUDA, 1);  // of compute capability 9.0
+    LibrarySpec spec = library();
+    spec.targets = {InstructionSet::x86_64, InstructionSet::cuda_sm_80, InstructionSet::cuda_sm_90,
+                    InstructionSet::cuda_sm_100};
+    std::vector<std::string> remarks;
+    std::multiset<InstructionSet> tuned;
+    for (const Subject& s : subjects_of(spec, {}, remarks)) {
+        tuned.insert(s.isa);
+        EXPECT_EQ(s.key.threads == 0, is_device(s.isa));
+        EXPECT_EQ(machine_text(s.key) == "Fake GPU", is_device(s.isa));
+    }
+    EXPECT_EQ(tuned.count(InstructionSet::x86_64), 2u);
+    EXPECT_EQ(tuned.count(InstructionSet::cuda_sm_90), 2u);
+    EXPECT_EQ(tuned.size(), 4u);
+    EXPECT_EQ(remarks.at(0), "cuda-sm_100: no device here (Fake GPU does not run kernels of cuda-sm_100); not tuned");
+    TuneOptions all;
+    all.all_targets = true;
+    EXPECT_EQ(subjects_of(spec, all, remarks).size(), 6u);
+    unsetenv("FUSEBN_LIBCUDA");
+}
+
 TEST_F(Tune, ADevicesSchedulesAreSearchedRecordedResumedAndBuilt) {
     const TargetHere here = target_here(InstructionSet::opencl);
     if (!here.key) GTEST_SKIP() << here.missing;
