@@ -1,5 +1,7 @@
 #include "measure/device.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 
@@ -116,14 +118,14 @@ DeviceHere find_device(InstructionSet target) {
     return here;
 }
 
-DeviceCopy::DeviceCopy(const Device& device, std::int64_t bytes)
-    : from_(device, static_cast<std::size_t>((bytes + 15) / 16 * 16)),
-      to_(device, from_.bytes()),
-      layer_(1, copy_table, on(device)),
-      elements_((bytes + 15) / 16 * floats_of_16_bytes) {
+DeviceCopy::DeviceCopy(const Device& device, const DeviceMemory& from, const DeviceMemory& to)
+    : layer_(1, copy_table, on(device)) {
+    const auto pieces = static_cast<std::int64_t>(std::min(from.bytes(), to.bytes()) / 16);
+    const Extents extents{1, 1, pieces * floats_of_16_bytes};
+    from_ = ConstTensor(from.data(), DataType::f32, Layout::NCL, extents);
+    to_ = Tensor(to.data(), DataType::f32, Layout::NCL, extents);
     layer_.eval();
-    status_ = !from_.status().ok() ? from_.status() : !to_.status().ok() ? to_.status() : layer_.status();
-    if (status_.ok()) status_ = run();
+    status_ = !from.status().ok() ? from.status() : !to.status().ok() ? to.status() : run();
 }
 
 void DeviceCopy::run_or_exit() {
@@ -133,9 +135,6 @@ void DeviceCopy::run_or_exit() {
     }
 }
 
-Status DeviceCopy::run() {
-    return layer_.forward(ConstTensor(from_.data(), DataType::f32, Layout::NCL, {1, 1, elements_}),
-                          Tensor(to_.data(), DataType::f32, Layout::NCL, {1, 1, elements_}));
-}
+Status DeviceCopy::run() { return layer_.forward(from_, to_); }
 
 }  // namespace fusebn::measure

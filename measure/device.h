@@ -4,8 +4,6 @@
 // one of its own.
 #pragma once
 
-#include <cstdint>
-#include <functional>
 #include <string>
 
 #include "fusebn/batch_norm.h"
@@ -21,11 +19,12 @@ struct DeviceHere {
 };
 DeviceHere find_device(InstructionSet target);
 
-// A copy of `bytes`, rounded up to 16, between memory of a device that it has for that, queued as any kernel of a layer
-// is. The status says whether there is such memory, and whether the device takes the copy.
+// A copy of a device's memory: of the first bytes of `from`, as many as both have, in whole 16 bytes. It is queued as
+// any kernel of a layer is. Both must outlive it.
 class DeviceCopy {
 public:
-    DeviceCopy(const Device& device, std::int64_t bytes);
+    DeviceCopy(const Device& device, const DeviceMemory& from, const DeviceMemory& to);
+    // Of the first copy, which is made at once: there may be no memory, or the device does not take the kernel.
     const Status& status() const { return status_; }
     void run_or_exit();
 
@@ -33,9 +32,9 @@ private:
     Status run();
 
     Status status_;
-    DeviceMemory from_, to_;
     BatchNorm1d layer_;
-    std::int64_t elements_;
+    ConstTensor from_;
+    Tensor to_;
 };
 
 }  // namespace fusebn::measure

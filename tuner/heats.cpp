@@ -240,7 +240,10 @@ private:
     std::optional<measure::Contender> copy() {
         const std::int64_t half = case_.floor_bytes() / 2;
         if (on_device()) {
-            const auto copy = std::make_shared<measure::DeviceCopy>(batch_.device, half);
+            const auto bytes = static_cast<std::size_t>((half + 15) / 16 * 16);
+            copy_from_ = DeviceMemory(batch_.device, bytes);
+            copy_to_ = DeviceMemory(batch_.device, bytes);
+            const auto copy = std::make_shared<measure::DeviceCopy>(batch_.device, copy_from_, copy_to_);
             if (!copy->status().ok()) return std::nullopt;
             const auto run = [copy] { copy->run_or_exit(); };
             return measure::Contender{"copy", run, finish()};
@@ -257,6 +260,7 @@ private:
     measure::LayerCase case_;
     measure::Workspace workspace_;
     measure::Workload workload_;
+    DeviceMemory copy_from_, copy_to_;  // on a device
     BatchResult result_;
 };
 

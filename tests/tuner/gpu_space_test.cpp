@@ -88,8 +88,13 @@ TEST(GpuSpace, TheModelKnowsWhatMustMoveAndWhatIsOnItsWay) {
         const GpuModel gpu = gpu_model(InstructionSet::cuda_sm_90);
         return predicted_gpu_cost(k, spec_schedule(keys, k, default_gpu_schedule(k, gpu)), gpu);
     };
-    const KernelSpec small = planar(Op::train_forward);                                // 1.6 MB
-    EXPECT_LT(cost(small, "parallel=channels"), cost(small, "parallel=rows task=4"));  // one launch, x read once
+    // 103 MB, of which a launch is nothing.
+    const KernelSpec slabs{Op::train_forward, View::planar, DataType::f32, Activation::none,
+                           Residual::none,    256,          512,           196};
+    EXPECT_LT(1.3 * cost(slabs, "parallel=channels"), cost(slabs, "parallel=rows task=64"));  // x is read once
+    const KernelSpec small{
+        Op::train_forward, View::planar, DataType::f32, Activation::none, Residual::none, 2, 256, 196};
+    EXPECT_LT(2 * cost(small, "parallel=channels"), cost(small, "parallel=rows"));  // one launch
     const KernelSpec large{Op::inference, View::planar, DataType::f32, Activation::none, Residual::none, 256, 64, 3136};
     EXPECT_LT(cost(large, "vector=4"), cost(large, "vector=1 unroll=16"));
     EXPECT_LT(cost(large, "unroll=4"), cost(large, "unroll=1 threads=32"));  // too little on its way

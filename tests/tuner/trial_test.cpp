@@ -3,11 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <numeric>
+
 #include "compiler/files.h"
 #include "compiler/job_pool.h"
 #include "compiler/tuning_key.h"
 #include "compiler/variant.h"
-#include "fusebn/parallel.h"
+#include "measure/device.h"
 #include "tuner/space.h"
 
 using namespace fusebn;
@@ -155,6 +158,25 @@ protected:
     }
     static constexpr InstructionSet opencl = InstructionSet::opencl;
 };
+
+TEST_F(DeviceTrials, TheCopyBesideThemCopies) {
+    const Job copying{"copying", [] {
+                          std::vector<std::uint32_t> numbers(100'003), copied(numbers.size());
+                          std::iota(numbers.begin(), numbers.end(), 1u);
+                          const std::size_t bytes = 4 * numbers.size();
+                          DeviceMemory from(Device::opencl(), bytes), to(Device::opencl(), bytes);
+                          const auto require = [](const Status& s) {
+                              if (!s.ok()) throw std::runtime_error(s.message());
+                          };
+                          require(from.upload(numbers.data(), bytes));
+                          require(to.upload(copied.data(), bytes));
+                          require(measure::DeviceCopy(Device::opencl(), from, to).status());
+                          require(to.download(copied.data(), bytes));
+                          std::fill(numbers.end() - 3, numbers.end(), 0u);  // no whole 16 bytes
+                          if (copied != numbers) throw std::runtime_error("other numbers");
+                      }};
+    EXPECT_EQ(run_jobs({copying}, 1, [](int, const Job&) {}), "");
+}
 
 TEST_F(DeviceTrials, GiveTheBitsOfTheCpuAndAreTimed) {
     const KernelSpec k = planar(Op::train_forward);

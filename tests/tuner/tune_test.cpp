@@ -221,7 +221,7 @@ TEST_F(Tune, OfCudasTargetsTheBestThatTheDeviceRunsIsTuned) {
 TEST_F(Tune, ADevicesSchedulesAreSearchedRecordedResumedAndBuilt) {
     const TargetHere here = target_here(InstructionSet::opencl);
     if (!here.key) GTEST_SKIP() << here.missing;
-    LibrarySpec spec = library({{rows(Op::inference), "", 0}});
+    LibrarySpec spec = library({{rows(Op::backward), "", 0}});
     spec.targets = {InstructionSet::opencl};
     const TuneResult first = run(0.1, spec);  // a batch is ended
     ASSERT_EQ(first.keys.size(), 1u);
@@ -233,7 +233,7 @@ TEST_F(Tune, ADevicesSchedulesAreSearchedRecordedResumedAndBuilt) {
     for (const Record& r : read_records(records).records) {
         EXPECT_EQ(r.isa, InstructionSet::opencl);
         EXPECT_EQ(machine_text(r.key), machine_text(*here.key));
-        EXPECT_TRUE(is_legal(r.schedule, rows(Op::inference)));
+        EXPECT_TRUE(is_legal(r.schedule, rows(Op::backward)));
         EXPECT_GT(r.schedule.threads, 0);
         EXPECT_EQ(r.failure, "");
         if (r.kind == Record::Kind::best) best = r.schedule;
@@ -250,7 +250,7 @@ TEST_F(Tune, ADevicesSchedulesAreSearchedRecordedResumedAndBuilt) {
     const RecordBook book({records}, {}, generator_version(), spec.targets);
     EXPECT_TRUE(book.remarks().empty());
     for (const ManifestKernel& k : plan(spec, {}, book)) {
-        if (!(k.kernel == rows(Op::inference))) continue;
+        if (!(k.kernel == rows(Op::backward))) continue;
         EXPECT_EQ(k.variants.at(0).origin, "tuned");
         EXPECT_TRUE(k.variants[0].schedule == best);
     }
