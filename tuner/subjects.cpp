@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "compiler/build.h"
+#include "compiler/ptx.h"
 #include "fusebn/parallel.h"
 #include "tuner/gpu_space.h"
 #include "tuner/space.h"
@@ -93,15 +94,15 @@ std::vector<Subject> subjects_of(const LibrarySpec& spec, const TuneOptions& opt
             ++at_run_time;
             continue;
         }
-        for (const Target& target : targets) {
-            const ManifestVariant& v = k.variants[static_cast<std::size_t>(&target - targets.data())];
+        for (std::size_t i = 0; i < targets.size(); ++i) {
+            const ManifestVariant& v = k.variants[i];
             if (v.origin == "spec") {
                 ++given;
                 continue;
             }
             ManifestKernel bare = k;
             bare.variants.clear();
-            const TuningKey& key = target.key;
+            const TuningKey& key = targets[i].key;
             Subject subject{bare, v.isa, key, search_of(s, v.isa, v.schedule, options.caches, key.threads), {}, {}, 0};
             subject.outcome.kernel = name;
             subject.outcome.isa = v.isa;
@@ -112,6 +113,10 @@ std::vector<Subject> subjects_of(const LibrarySpec& spec, const TuneOptions& opt
             }
             subjects.push_back(std::move(subject));
         }
+    }
+    const auto on_cuda = [](const Target& target) { return is_cuda(target.isa); };
+    if (std::any_of(targets.begin(), targets.end(), on_cuda) && !find_ptxas()) {
+        remarks.push_back("no ptxas was found: CUDA's kernels are tried as the driver compiles them");
     }
     if (at_run_time > 0) {
         remarks.push_back(std::to_string(at_run_time) +
