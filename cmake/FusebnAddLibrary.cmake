@@ -1,7 +1,7 @@
 # fusebn_add_library(<name>
 #   SPEC <file.toml>
 #   | MODEL <file.onnx> BATCH <n | any> [OPS <op>...] [LAYOUT <NCHW | NHWC>] [DTYPE <type>] [NO_RESIDUAL]
-#   [TARGETS <instruction set>...] [RECORDS <file.jsonl>...] [TUNED_ON <machine>] [STRICT])
+#   [TARGETS <instruction set>...] [RECORDS <file.jsonl>...] [TUNED_ON <machine>...] [STRICT])
 #
 # Builds a library of batch-norm kernels and a target <name> for target_link_libraries(app PRIVATE <name>). That brings
 # the kernels, the header <name>.h and fusebn's runtime: there is nothing else to link or include. <name> is the
@@ -15,7 +15,8 @@
 #   DTYPE     f32, bf16 or f16: the type of the tensors, where it is to be another than the model's own
 #   NO_RESIDUAL  keeps an Add behind a batch norm apart; by default its kernel adds too
 #   TARGETS   x86-64, x86-64-avx2, x86-64-avx512 (all three by default), host; overrides those of a SPEC
-#   RECORDS   what `fusebn tune` found (docs/tuning.md): schedules for this machine, or for the one that TUNED_ON names
+#   RECORDS   what `fusebn tune` found (docs/tuning.md): schedules for this machine and its devices, or for
+#             those that TUNED_ON names
 #   STRICT    fails where a record is of other versions of fusebn, Halide or LLVM
 #
 # Variables:
@@ -30,8 +31,8 @@ set(FUSEBN_TOOL "" CACHE FILEPATH "The fusebn command that builds kernels; empty
 mark_as_advanced(FUSEBN_TOOL)
 
 function(fusebn_add_library name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "NO_RESIDUAL;STRICT" "SPEC;MODEL;BATCH;LAYOUT;DTYPE;TUNED_ON"
-                        "OPS;TARGETS;RECORDS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "NO_RESIDUAL;STRICT" "SPEC;MODEL;BATCH;LAYOUT;DTYPE"
+                        "OPS;TARGETS;RECORDS;TUNED_ON")
   if(NOT arg_NO_RESIDUAL)
     unset(arg_NO_RESIDUAL) # a flag that is not given is FALSE; all others are not defined
   endif()
@@ -117,9 +118,9 @@ function(fusebn_add_library name)
   endforeach()
   if(records)
     list(APPEND tuning --records ${records})
-    if(DEFINED arg_TUNED_ON)
-      list(APPEND tuning --tuned-on "${arg_TUNED_ON}")
-    endif()
+    foreach(machine IN LISTS arg_TUNED_ON)
+      list(APPEND tuning --tuned-on "${machine}")
+    endforeach()
     if(arg_STRICT)
       list(APPEND tuning --strict)
     endif()

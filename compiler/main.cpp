@@ -20,8 +20,8 @@ namespace {
 using namespace fusebn;
 
 struct BuildArguments {
-    std::string spec, name, tuned_on;
-    std::vector<std::string> targets, records;
+    std::string spec, name;
+    std::vector<std::string> targets, records, tuned_on;
     BuildOptions options;
 };
 
@@ -50,7 +50,7 @@ int run_build(const BuildArguments& a) {
     LibrarySpec spec = read_spec(a.spec, a.name);
     if (!a.targets.empty()) spec.targets = parse_targets(a.targets, "--targets");
     BuildOptions options = a.options;
-    options.records = RecordBook(a.records, a.tuned_on, generator_version());
+    options.records = RecordBook(a.records, a.tuned_on, generator_version(), spec.targets);
     for (const std::string& remark : options.records.remarks()) std::cerr << "fusebn: " << remark << "\n";
     const BuildResult result = build(spec, options);
     if (a.options.quiet) return 0;
@@ -82,9 +82,15 @@ int run_tune(const TuneArguments& a) {
     }
     const TuneResult result = tune(spec, options, std::cout);
     print(std::cout, result);
+    if (options.quiet) {
+        for (const std::string& remark : result.remarks) std::cout << remark << "\n";
+    }
     if (!a.report.empty()) {
-        const int status = run_python("fusebn tune", "tune_report.py", "matplotlib",
-                                      {options.records, "--machine", machine_text(result.key), "-o", a.report});
+        std::vector<std::string> arguments = {options.records, "-o", a.report};
+        for (const TuningKey& key : result.keys) {
+            arguments.insert(arguments.end(), {"--machine", machine_text(key)});
+        }
+        const int status = run_python("fusebn tune", "tune_report.py", "matplotlib", arguments);
         if (status != 0) return status;
         std::cout << "the report is in " << a.report << "\n";
     }
@@ -135,7 +141,8 @@ int main(int argc, char** argv) {
     records_option->check(CLI::ExistingFile);
     build_command
         ->add_option("--tuned-on", b.tuned_on,
-                     "Take the records of another machine: a part of what it is called in them")
+                     "Take the records of another machine, or of a device: a part of what it is called in them")
+        ->allow_extra_args(false)
         ->needs(records_option);
     build_command->add_flag("--strict", b.options.strict, "Fail where a record is of another version")
         ->needs(records_option);
@@ -143,7 +150,8 @@ int main(int argc, char** argv) {
     build_command->add_flag("-q,--quiet", b.options.quiet, "Print errors only");
 
     TuneArguments t;
-    auto* tune_command = app.add_subcommand("tune", "Find faster schedules for a spec's kernels on this machine");
+    auto* tune_command =
+        app.add_subcommand("tune", "Find faster schedules for a spec's kernels on this machine and its devices");
     tune_command->add_option("spec", t.spec, "The spec (TOML)")->required();
     tune_command
         ->add_option("--records", t.options.records,
@@ -156,9 +164,10 @@ int main(int argc, char** argv) {
         ->default_str("10m");
     tune_command->add_option("--kernels", t.options.kernels, "Parts of kernels' names, separated by commas");
     tune_command
-        ->add_option("--targets", t.targets,
-                     "Targets to tune, instead of the best of the spec's that this machine runs: x86-64, x86-64-avx2, "
-                     "x86-64-avx512")
+        ->add_option(
+            "--targets", t.targets,
+            "Targets to tune, instead of the best of the spec's that this machine and its devices run: x86-64, "
+            "x86-64-avx2, x86-64-avx512, cuda-sm_80, cuda-sm_90, cuda-sm_100, opencl")
         ->delimiter(',');
     tune_command->add_option("--threads", t.options.threads, "Threads of a kernel (default: one a CPU)")
         ->check(CLI::Range(1, 1024));

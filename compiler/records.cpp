@@ -4,18 +4,18 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
 #include <stdexcept>
 
-#include "compiler/variant.h"
-#include "fusebn/parallel.h"
-#include "measure/machine.h"
+#include "measure/device.h"
 
 namespace fusebn {
 
@@ -31,25 +31,39 @@ double rounded(double value) { return std::round(value * 1e6) / 1e6; }
     throw std::runtime_error(path + ": " + what + ": " + std::strerror(errno));
 }
 
+std::set<std::string> machines_of(const std::vector<Record>& records) {
+    std::set<std::string> machines;
+    for (const Record& r : records) machines.insert(machine_text(r.key));
+    return machines;
+}
+
+// The machines whose text has one of `parts` in it; of one whose text is a part, that one alone.
+std::set<std::string> only_with(const std::vector<std::string>& parts, const std::set<std::string>& machines) {
+    std::set<std::string> some;
+    for (const std::string& part : parts) {
+        for (const std::string& machine : machines) {
+            if (machines.count(part) ? machine == part : machine.find(part) != std::string::npos) some.insert(machine);
+        }
+    }
+    return some;
+}
+
+std::string listed(const std::set<std::string>& machines) {
+    std::string all;
+    for (const std::string& m : machines) all += "\n  " + m;
+    return all;
+}
+
 }  // namespace
-
-TuningKey this_tuning_key() {
-    const measure::Machine m = measure::this_machine();
-    return {m.cpu + ", " + measure::caches_text(m), num_threads(), generator_version()};
-}
-
-std::string machine_text(const TuningKey& key) {
-    return key.machine + ", " + std::to_string(key.threads) + (key.threads == 1 ? " thread" : " threads");
-}
 
 std::string to_json(const Record& r) {
     ordered_json j = {{"record", r.kind == Record::Kind::best ? "best" : "trial"},
                       {"kernel", r.kernel},
                       {"target", to_string(r.isa)},
-                      {"machine", r.key.machine},
-                      {"threads", r.key.threads},
-                      {"generator", r.key.generator},
-                      {"schedule", to_text(r.schedule)}};
+                      {"machine", r.key.machine}};
+    if (r.key.threads > 0) j["threads"] = r.key.threads;
+    j["generator"] = r.key.generator;
+    j["schedule"] = to_text(r.schedule);
     if (!r.beside.empty()) j["beside"] = r.beside;
     if (!r.failure.empty()) {
         j["failure"] = r.failure.substr(0, max_line_bytes / 4);
@@ -83,8 +97,10 @@ std::optional<Record> record_from_json(const std::string& line) {
             known = true;
         }
         if (!known) return std::nullopt;
-        r.key = {j.at("machine"), j.at("threads"), j.at("generator")};
+        // A device's has no threads of the host, and a schedule that says how many of its own a block has.
+        r.key = {j.at("machine"), is_device(r.isa) ? 0 : j.at("threads").get<int>(), j.at("generator")};
         r.schedule = parse_schedule(j.at("schedule"), {});
+        if (is_device(r.isa) != (r.schedule.threads > 0)) return std::nullopt;
         r.beside = j.value("beside", "");
         r.failure = j.value("failure", "");
         if (r.failure.empty()) {
@@ -151,38 +167,54 @@ void RecordAppender::append(const Record& record) {
     if (written != static_cast<ssize_t>(line.size())) throw std::runtime_error(path_ + ": is full");
 }
 
-RecordBook::RecordBook(const std::vector<std::string>& paths, const std::string& tuned_on,
-                       const std::string& generator) {
-    const TuningKey here = this_tuning_key();
-    const std::string wanted = tuned_on.empty() ? machine_text(here) : tuned_on;
-    std::set<std::string> machines, matching;
+RecordBook::RecordBook(const std::vector<std::string>& paths, const std::vector<std::string>& tuned_on,
+                       const std::string& generator, const std::vector<InstructionSet>& targets) {
+    std::vector<Record> all;
     for (const std::string& path : paths) {
-        const RecordFile file = read_records(path);
-        for (const Record& r : file.records) {
-            const std::string machine = machine_text(r.key);
-            machines.insert(machine);
-            if (tuned_on.empty() ? machine != wanted : machine.find(wanted) == std::string::npos) continue;
-            matching.insert(machine);
-            if (r.kind != Record::Kind::best) continue;
-            entries_.push_back({r, r.key.generator != generator});
-        }
+        RecordFile file = read_records(path);
+        all.insert(all.end(), file.records.begin(), file.records.end());
         if (file.unreadable.empty()) continue;
         std::string lines;
         for (int number : file.unreadable) lines += (lines.empty() ? "" : ", ") + std::to_string(number);
         remarks_.push_back(path + ": no records, and passed over: line " + lines.substr(0, 200));
     }
-    std::string known;
-    for (const std::string& m : machines) known += "\n  " + m;
-    if (matching.size() > 1) {
-        known.clear();
-        for (const std::string& m : matching) known += "\n  " + m;
-        throw std::runtime_error("--tuned-on: \"" + tuned_on + "\" is part of several machines; say which:" + known);
+    for (const std::string& text : tuned_on) {
+        const std::set<std::string> machines = machines_of(all);
+        if (machines.empty() || !only_with({text}, machines).empty()) continue;
+        throw std::runtime_error("--tuned-on: no record is of a machine with \"" + text +
+                                 "\"; there are:" + listed(machines));
     }
-    if (!matching.empty() || machines.empty()) return;
-    if (!tuned_on.empty()) {
-        throw std::runtime_error("--tuned-on: no record is of a machine with \"" + tuned_on + "\"; there are:" + known);
+    // One target of each kind: of a kind one device is looked for.
+    for (const InstructionSet one : {InstructionSet::x86_64, InstructionSet::cuda_sm_80, InstructionSet::opencl}) {
+        const auto is_of_kind = [&](InstructionSet isa) { return measure::device_of(isa) == measure::device_of(one); };
+        if (std::none_of(targets.begin(), targets.end(), is_of_kind)) continue;
+        std::vector<Record> of_kind;
+        std::copy_if(all.begin(), all.end(), std::back_inserter(of_kind),
+                     [&](const Record& r) { return is_of_kind(r.isa); });
+        if (!of_kind.empty()) take(of_kind, one, tuned_on, generator);
     }
-    remarks_.push_back("no record is of this machine (" + wanted + "); --tuned-on takes another's:" + known);
+}
+
+void RecordBook::take(const std::vector<Record>& of_kind, InstructionSet one_target,
+                      const std::vector<std::string>& tuned_on, const std::string& generator) {
+    const std::set<std::string> machines = machines_of(of_kind);
+    std::set<std::string> wanted = only_with(tuned_on, machines);
+    if (wanted.size() > 1) {
+        throw std::runtime_error("--tuned-on: it is part of several machines; say which:" + listed(wanted));
+    }
+    if (wanted.empty()) {
+        const TargetHere here = target_here(one_target);
+        if (here.key) wanted = {machine_text(*here.key)};
+        if (!here.key || !machines.count(machine_text(*here.key))) {
+            remarks_.push_back((here.key ? "no record is of this machine (" + machine_text(*here.key) + ")"
+                                         : std::string(to_string(one_target)) + ": " + here.missing) +
+                               "; --tuned-on takes another's:" + listed(machines));
+        }
+    }
+    for (const Record& r : of_kind) {
+        if (r.kind != Record::Kind::best || !wanted.count(machine_text(r.key))) continue;
+        entries_.push_back({r, r.key.generator != generator});
+    }
 }
 
 std::optional<RecordBook::Entry> RecordBook::find(const KernelSpec& kernel, InstructionSet isa) const {

@@ -7,21 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "compiler/tuning_key.h"
 #include "schedules/schedule.h"
 
 namespace fusebn {
-
-// What a measurement depends on beside the kernel and its schedule.
-struct TuningKey {
-    std::string machine;  // processor and caches: "AMD EPYC (family 25, model 17), L1 32 KB, L2 1024 KB, L3 32 MB"
-    int threads = 1;
-    std::string generator;  // generator_version()
-};
-
-// The key of this machine, with as many threads as the runtime uses.
-TuningKey this_tuning_key();
-// "AMD EPYC (family 25, model 17), L1 32 KB, L2 1024 KB, L3 32 MB, 2 threads"
-std::string machine_text(const TuningKey& key);
 
 struct Record {
     enum class Kind {
@@ -73,14 +62,17 @@ private:
     int descriptor_;
 };
 
-// What build takes from record files.
+// What build takes from record files: of each kind of target (CPUs, CUDA, OpenCL) the records of one machine.
 class RecordBook {
 public:
     RecordBook() = default;
-    // `tuned_on`: a part of machine_text(), for the one machine whose records count; "" for this machine.
+    // `targets`: those that are built for; records of other kinds are not looked at, nor is a device of theirs.
+    // `tuned_on`: parts of machine_text(), for the machines whose records count; a kind of which they name none has
+    // this machine's, or its device's.
     // `generator`: what records must be of not to be stale. Throws std::runtime_error where a file cannot be read, or
-    // `tuned_on` names no machine or several.
-    RecordBook(const std::vector<std::string>& paths, const std::string& tuned_on, const std::string& generator);
+    // `tuned_on` names no machine or several of a kind.
+    RecordBook(const std::vector<std::string>& paths, const std::vector<std::string>& tuned_on,
+               const std::string& generator, const std::vector<InstructionSet>& targets);
 
     struct Entry {
         Record record;
@@ -90,10 +82,13 @@ public:
     std::optional<Entry> find(const KernelSpec& kernel, InstructionSet isa) const;
 
     bool empty() const { return entries_.empty(); }
-    // What should be said: lines that could not be read, and that no record is of the machine.
+    // What should be said: lines that could not be read, and that no record is of a machine.
     const std::vector<std::string>& remarks() const { return remarks_; }
 
 private:
+    void take(const std::vector<Record>& of_kind, InstructionSet one_target, const std::vector<std::string>& tuned_on,
+              const std::string& generator);
+
     std::vector<Entry> entries_;
     std::vector<std::string> remarks_;
 };

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The page of a search: what `fusebn tune --report` runs over its record file.
 
-    tune_report.py RECORDS.jsonl [--machine TEXT] -o PAGE.html
+    tune_report.py RECORDS.jsonl [--machine TEXT]... -o PAGE.html
 
 One HTML file without anything to load: the speed over the time of the search, every kernel's trials and its best, and
-the table of them."""
+the table of them. A search may be of several machines: a CPU and its devices."""
 
 import argparse
 import datetime
@@ -38,11 +38,11 @@ code { font-size: 12px } svg { max-width: 100%; height: auto } .dim { color: #6b
 
 
 def machine_text(record):
-    threads = record["threads"]
-    return f"{record['machine']}, {threads} thread{'' if threads == 1 else 's'}"
+    threads = record.get("threads")  # a device's has none
+    return record["machine"] + (f", {threads} thread{'' if threads == 1 else 's'}" if threads else "")
 
 
-def read(path, machine):
+def read(path, wanted):
     records = []
     for line in pathlib.Path(path).read_text(errors="replace").splitlines():
         try:
@@ -54,13 +54,18 @@ def read(path, machine):
                 record["ms"], record["ratio"], record["ratio_quartiles"][1]
         except (ValueError, KeyError, TypeError, IndexError):
             continue
-        if machine in machine_text(record):
-            records.append(record)
-    machines = sorted({machine_text(r) for r in records})
-    if not machines:
-        sys.exit(f"fusebn tune: --report: {path} has no records" + (f" of {machine}" if machine else ""))
-    if len(machines) > 1:
-        sys.exit("fusebn tune: --report: several machines; say which with --machine:\n  " + "\n  ".join(machines))
+        records.append(record)
+    machines = {machine_text(r) for r in records}
+    chosen = set()
+    for text in wanted or [""]:
+        matching = {text} & machines or {m for m in machines if text in m}
+        if not matching:
+            sys.exit(f"fusebn tune: --report: {path} has no records" + (f" of {text}" if text else ""))
+        if len(matching) > 1:
+            sys.exit("fusebn tune: --report: several machines; say which with --machine:\n  " +
+                     "\n  ".join(sorted(matching)))
+        chosen |= matching
+    records = [r for r in records if machine_text(r) in chosen]
     latest = records[-1]["generator"]
     return [r for r in records if r["generator"] == latest]
 
@@ -114,7 +119,9 @@ def draw_kernels(kernels, trials, best):
             axes.plot([low, high], [y, y], color=BLUE, linewidth=2)
             axes.plot(best[k]["ratio"], y, "o", color=BLUE, markersize=5)
     axes.axvline(1, color=RED, linewidth=0.9)
-    axes.set_yticks(range(len(order)), [k[0].removeprefix("bn_") for k in order], fontsize=7)
+    targets = len({k[1] for k in kernels}) > 1
+    axes.set_yticks(range(len(order)), [k[0].removeprefix("bn_") + (f" {k[1]}" if targets else "") for k in order],
+                    fontsize=7)
     axes.set_ylim(-1, len(order))
     axes.set_xlabel("speed, default = 1: every schedule that was tried, and the best one in the final with its quartiles")
     axes.spines[["top", "right"]].set_visible(False)
@@ -172,7 +179,7 @@ def page(records):
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>fusebn tune</title>", f"<style>{STYLE}</style>",
         "<h1>fusebn tune</h1>",
-        f"<p>{html.escape(machine_text(records[0]))}<br><span class=dim>{html.escape(records[0]['generator'])}</span></p>",
+        f"<p>{'<br>'.join(html.escape(m) for m in sorted({machine_text(r) for r in records}))}<br><span class=dim>{html.escape(records[0]['generator'])}</span></p>",
         "<ul>" + "".join(f"<li>{f}</li>" for f in facts) + "</ul>",
         "<h2>The search</h2>", draw_curve(minutes, speeds),
         "<h2>The kernels</h2>", draw_kernels(kernels, trials, best), table(kernels, trials, best), "</html>\n",
@@ -183,7 +190,8 @@ def page(records):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("records")
-    parser.add_argument("--machine", default="", help="a part of the machine's text, where the file has several")
+    parser.add_argument("--machine", action="append", default=[],
+                        help="a part of a machine's text, where the file has several")
     parser.add_argument("-o", "--output", required=True)
     arguments = parser.parse_args()
     try:

@@ -16,6 +16,8 @@ namespace fusebn::measure {
 struct Contender {
     std::string name;
     std::function<void()> run;
+    // Where run() returns when a call is queued: waits for all of them, at the end of a turn. Else none.
+    std::function<void()> finish = nullptr;
 };
 
 // Rounds go on until `seconds` have passed, within the limits.

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 namespace fusebn::measure {
 
@@ -23,8 +24,8 @@ void* Buffer::at_least(std::int64_t bytes) {
     return data_.get();
 }
 
-Workload::Workload(const LayerCase& c, Workspace& workspace)
-    : case_(c), table_(*c.table), state_(random_state(c.C, 0)), other_state_(random_state(c.C, 1)) {
+Workload::Workload(const LayerCase& c, Workspace& workspace, const Device& device)
+    : case_(c), device_(device), table_(*c.table), state_(random_state(c.C, 0)), other_state_(random_state(c.C, 1)) {
     if (!c.fixed) {
         std::copy_if(table_.kernels, table_.kernels + table_.kernel_count, std::back_inserter(kernels_),
                      [&](const fusebn_kernel& k) { return k.op != c.kernel->op; });
@@ -33,11 +34,10 @@ Workload::Workload(const LayerCase& c, Workspace& workspace)
         table_.kernel_count = static_cast<std::int32_t>(kernels_.size());
     }
     BatchNormOptions options;
-    layer_.emplace(static_cast<int>(c.C), table_, [&] {
-        options.activation = c.activation();
-        return options;
-    }());
-    if (c.residual() == Residual::batch_norm) other_.emplace(static_cast<int>(c.C), table_);
+    options.device = device;
+    if (c.residual() == Residual::batch_norm) other_.emplace(static_cast<int>(c.C), table_, options);
+    options.activation = c.activation();
+    layer_.emplace(static_cast<int>(c.C), table_, options);
 
     const std::int64_t bytes = c.tensor_bytes();
     const auto input = [&](Buffer& buffer, int stream) {
@@ -52,14 +52,21 @@ Workload::Workload(const LayerCase& c, Workspace& workspace)
     if (c.op() == Op::backward && c.residual() != Residual::none) {
         operands_.addend_out = workspace.addend_out.at_least(bytes);
     }
-    x_ = ConstTensor(operands_.x, c.dtype(), c.layout, c.extents());
-    addend_ = ConstTensor(operands_.addend, c.dtype(), c.layout, c.extents());
-    dy_ = ConstTensor(operands_.dy, c.dtype(), c.layout, c.extents());
-    out_ = Tensor(operands_.out, c.dtype(), c.layout, c.extents());
-    addend_out_ = Tensor(operands_.addend_out, c.dtype(), c.layout, c.extents());
+    const auto on_device = [&](const void* host, DeviceMemory& memory) {
+        if (host == nullptr || device == Device::cpu()) return const_cast<void*>(host);
+        memory = DeviceMemory(device, static_cast<std::size_t>(bytes));
+        if (ready_.ok()) ready_ = memory.upload(host, static_cast<std::size_t>(bytes));
+        return memory.data();
+    };
+    x_ = ConstTensor(on_device(operands_.x, x_memory_), c.dtype(), c.layout, c.extents());
+    addend_ = ConstTensor(on_device(operands_.addend, addend_memory_), c.dtype(), c.layout, c.extents());
+    dy_ = ConstTensor(on_device(operands_.dy, dy_memory_), c.dtype(), c.layout, c.extents());
+    out_ = Tensor(on_device(operands_.out, out_memory_), c.dtype(), c.layout, c.extents());
+    addend_out_ = Tensor(on_device(operands_.addend_out, addend_out_memory_), c.dtype(), c.layout, c.extents());
 }
 
 Status Workload::prepare() {
+    if (!ready_.ok()) return ready_;
     layer_->train(case_.op() != Op::inference);
     if (Status s = layer_->set_state(state_); !s.ok()) return s;
     if (other_) {
@@ -91,11 +98,37 @@ Status Workload::run() {
     return Status();
 }
 
-void Workload::run_or_exit() {
-    if (const Status s = run(); !s.ok()) {
-        std::fprintf(stderr, "%s: %s\n", case_.kernel->name, s.message().c_str());
-        std::exit(1);
+Status Workload::spoil() {
+    const auto bytes = static_cast<std::size_t>(case_.tensor_bytes());
+    for (const auto& [host, memory] :
+         {std::pair(operands_.out, &out_memory_), std::pair(operands_.addend_out, &addend_out_memory_)}) {
+        if (host == nullptr) continue;
+        std::memset(host, 0xff, bytes);
+        if (device_ == Device::cpu()) continue;
+        if (Status s = memory->upload(host, bytes); !s.ok()) return s;
     }
+    return Status();
+}
+
+Status Workload::fetch() {
+    if (device_ == Device::cpu()) return Status();
+    const auto bytes = static_cast<std::size_t>(case_.tensor_bytes());
+    if (Status s = out_memory_.download(operands_.out, bytes); !s.ok() || operands_.addend_out == nullptr) return s;
+    return addend_out_memory_.download(operands_.addend_out, bytes);
+}
+
+void Workload::require(const Status& s) const {
+    if (s.ok()) return;
+    std::fprintf(stderr, "%s: %s\n", case_.kernel->name, s.message().c_str());
+    std::exit(1);
+}
+
+void Workload::run_or_exit() { require(run()); }
+
+void Workload::finish_or_exit() {
+    // A copy from the device comes after all that was queued before it.
+    char byte = 0;
+    if (!(device_ == Device::cpu())) require(out_memory_.download(&byte, 1));
 }
 
 }  // namespace fusebn::measure

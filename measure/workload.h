@@ -44,16 +44,25 @@ struct Operands {
 class Workload {
 public:
     // Fills the operands. The layer has the case's whole table, so that the choice of the kernel is tested too; for a
-    // generic kernel without the others of its operation, since one might be preferred for the shape.
-    Workload(const LayerCase& layer_case, Workspace& workspace);
+    // generic kernel without the others of its operation, since one might be preferred for the shape. On a device the
+    // layer has copies of the operands there, and those on the host are what was copied to it and is copied back.
+    Workload(const LayerCase& layer_case, Workspace& workspace, const Device& device = {});
     Workload(const Workload&) = delete;
     Workload& operator=(const Workload&) = delete;
 
     // What has to come before run(), untimed: a training forward call before backward, whose y is left in `out`.
+    // On a device that has no memory for them: out_of_memory, or what the driver says.
     Status prepare();
     Status run();
-    // The same, as a contender: the program ends where it fails, as a time would then mean nothing.
+    // The same, as a contender: the program ends where it fails, as a time would then mean nothing. On a device a call
+    // may only be queued: finish_or_exit() waits for all of them.
     void run_or_exit();
+    void finish_or_exit();
+
+    // Overwrites every byte of what the call writes.
+    Status spoil();
+    // After the calls so far: what they wrote is in the operands. On the CPU it always is.
+    Status fetch();
 
     const Operands& operands() const { return operands_; }
     const BatchNorm& layer() const { return *layer_; }
@@ -64,13 +73,17 @@ public:
 
 private:
     Status forward();
+    void require(const Status& status) const;
 
     LayerCase case_;
+    Device device_;
+    Status ready_;
     std::vector<fusebn_kernel> kernels_;
     fusebn_kernel_table table_;
     std::optional<BatchNorm2d> layer_, other_;  // other_: the second branch's
     BatchNormState state_, other_state_;
     Operands operands_;
+    DeviceMemory x_memory_, addend_memory_, dy_memory_, out_memory_, addend_out_memory_;  // on a device
     ConstTensor x_, addend_, dy_;
     Tensor out_, addend_out_;
 };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tuner/space.h"
+
 namespace fusebn {
 
 namespace {
@@ -16,12 +18,10 @@ constexpr int patience = 3;
 
 }  // namespace
 
-Search::Search(const KernelSpec& spec, const Schedule& base, const CacheModel& caches, int threads)
-    : base_(base), best_(base) {
-    for (const Schedule& s : schedule_space(spec, base)) {
-        space_.push_back({s, to_text(s), predicted_cost(spec, s, caches, threads)});
-    }
-    best_cost_ = predicted_cost(spec, base, caches, threads);
+Search::Search(const Schedule& base, const std::vector<Schedule>& space,
+               const std::function<double(const Schedule&)>& cost)
+    : base_(base), best_(base), best_cost_(cost(base)) {
+    for (const Schedule& s : space) space_.push_back({s, to_text(s), cost(s)});
     tried_[to_text(base)] = 1;
 }
 

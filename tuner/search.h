@@ -2,17 +2,20 @@
 // from records as it would have from measurements.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
-#include "tuner/space.h"
+#include "schedules/schedule.h"
 
 namespace fusebn {
 
 class Search {
 public:
-    Search(const KernelSpec& spec, const Schedule& base, const CacheModel& caches, int threads);
+    // `space` has `base` in it; `cost` is a model's, in any unit.
+    Search(const Schedule& base, const std::vector<Schedule>& space,
+           const std::function<double(const Schedule&)>& cost);
 
     // Up to `count` schedules that were not measured yet, the most promising first: by the model's cost beside that of
     // the best one so far, which it knows, and by how many keys differ from it. None when the search is over.

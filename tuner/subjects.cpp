@@ -8,7 +8,10 @@
 #include <stdexcept>
 
 #include "compiler/build.h"
+#include "compiler/ptx.h"
 #include "fusebn/parallel.h"
+#include "tuner/gpu_space.h"
+#include "tuner/space.h"
 
 namespace fusebn {
 
@@ -23,23 +26,65 @@ bool has_part(const std::string& name, const std::string& parts) {
     return false;
 }
 
-std::vector<InstructionSet> tuned_targets(const LibrarySpec& spec, bool all) {
-    std::vector<InstructionSet> here;
-    for (InstructionSet isa : spec.targets) {
-        if (!is_device(isa) && supports(isa) && isa <= instruction_set()) here.push_back(isa);
+struct Target {
+    InstructionSet isa;
+    TuningKey key;
+};
+
+// Those of the spec's that are tuned here: all, or the best of the CPU's, the best of CUDA's, and OpenCL.
+std::vector<Target> tuned_targets(const LibrarySpec& spec, bool all, std::vector<std::string>& remarks) {
+    std::vector<Target> here;
+    std::string absent;
+    for (const InstructionSet isa : spec.targets) {
+        TargetHere found;
+        if (is_device(isa) || (supports(isa) && isa <= instruction_set())) {
+            found = target_here(isa);
+        } else if (all) {
+            found.missing = "this CPU does not run it";
+        }
+        if (!found.key) {
+            if (found.missing.empty()) continue;
+            remarks.push_back(std::string(to_string(isa)) + ": " + found.missing + "; not tuned");
+            absent += "\n  " + std::string(to_string(isa)) + ": " + found.missing;
+            continue;
+        }
+        const auto is_worse = [&](const Target& other) {
+            return is_device(other.isa) == is_device(isa) && is_cuda(other.isa) == is_cuda(isa);
+        };
+        if (!all) here.erase(std::remove_if(here.begin(), here.end(), is_worse), here.end());
+        here.push_back({isa, *found.key});
     }
-    if (here.empty()) throw std::runtime_error("none of the spec's targets is a CPU's that this machine runs");
-    if (!all) here.erase(here.begin(), here.end() - 1);
-    return here;
+    if (!here.empty()) return here;
+    throw std::runtime_error(
+        "none of the spec's targets can be tuned on this machine; tune them on one that runs them, or others here "
+        "(--targets x86-64, say):" +
+        (absent.empty() ? "\n  the spec's are of better CPUs" : absent));
+}
+
+// The tensors, and a copy's two.
+bool fits_memory(double bytes) {
+    return 2.5 * bytes <= static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+}
+
+Search search_of(const KernelSpec& s, InstructionSet isa, const Schedule& base, const CacheModel& caches, int threads) {
+    if (is_device(isa)) {
+        const GpuModel gpu = gpu_model(isa);
+        return Search(base, gpu_schedule_space(s, base, gpu),
+                      [&](const Schedule& one) { return predicted_gpu_cost(s, one, gpu); });
+    }
+    return Search(base, schedule_space(s, base),
+                  [&](const Schedule& one) { return predicted_cost(s, one, caches, threads); });
 }
 
 }  // namespace
 
-std::vector<Subject> subjects_of(const LibrarySpec& spec, const TuneOptions& options, int threads,
+std::vector<Subject> subjects_of(const LibrarySpec& spec, const TuneOptions& options,
                                  std::vector<std::string>& remarks) {
     std::vector<Subject> subjects;
+    const std::vector<Target> targets = tuned_targets(spec, options.all_targets, remarks);
     LibrarySpec narrowed = spec;
-    narrowed.targets = tuned_targets(spec, options.all_targets);
+    narrowed.targets.clear();
+    for (const Target& target : targets) narrowed.targets.push_back(target.isa);
     int at_run_time = 0, given = 0;
     for (const ManifestKernel& k : plan(narrowed, options.caches)) {
         const std::string name = kernel_name(k.kernel);
@@ -49,26 +94,29 @@ std::vector<Subject> subjects_of(const LibrarySpec& spec, const TuneOptions& opt
             ++at_run_time;
             continue;
         }
-        for (const ManifestVariant& v : k.variants) {
+        for (std::size_t i = 0; i < targets.size(); ++i) {
+            const ManifestVariant& v = k.variants[i];
             if (v.origin == "spec") {
                 ++given;
                 continue;
             }
             ManifestKernel bare = k;
             bare.variants.clear();
-            Subject subject{bare, v.isa, Search(s, v.schedule, options.caches, threads), {}, {}, 0};
+            const TuningKey& key = targets[i].key;
+            Subject subject{bare, v.isa, key, search_of(s, v.isa, v.schedule, options.caches, key.threads), {}, {}, 0};
             subject.outcome.kernel = name;
             subject.outcome.isa = v.isa;
             subject.bytes = static_cast<double>(s.outer) * static_cast<double>(s.channels) *
                             static_cast<double>(s.inner) * traffic(s).tensors() * element_bytes(s.dtype);
-            const double memory =
-                static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
-            // The tensors, and a copy's two.
-            if (2.5 * subject.bytes > memory) {
+            if (!fits_memory(subject.bytes)) {
                 subject.outcome.complaint = "its tensors do not fit this machine's memory";
             }
             subjects.push_back(std::move(subject));
         }
+    }
+    const auto on_cuda = [](const Target& target) { return is_cuda(target.isa); };
+    if (std::any_of(targets.begin(), targets.end(), on_cuda) && !find_ptxas()) {
+        remarks.push_back("no ptxas was found: CUDA's kernels are tried as the driver compiles them");
     }
     if (at_run_time > 0) {
         remarks.push_back(std::to_string(at_run_time) +
@@ -88,16 +136,15 @@ std::vector<Subject> subjects_of(const LibrarySpec& spec, const TuneOptions& opt
     return subjects;
 }
 
-int resume(std::vector<Subject>& subjects, const std::string& records, const TuningKey& key,
-           std::vector<std::string>& remarks) {
+int resume(std::vector<Subject>& subjects, const std::string& records, std::vector<std::string>& remarks) {
     int resumed = 0;
     if (!std::filesystem::exists(records)) return resumed;
     const RecordFile file = read_records(records);
     for (Subject& s : subjects) {
         int generation = -1;
         for (const Record& r : file.records) {
-            if (r.isa != s.isa || r.kernel != s.name() || machine_text(r.key) != machine_text(key) ||
-                r.key.generator != key.generator || r.beside != to_text(s.search.base())) {
+            if (r.isa != s.isa || r.kernel != s.name() || machine_text(r.key) != machine_text(s.key) ||
+                r.key.generator != s.key.generator || r.beside != to_text(s.search.base())) {
                 continue;
             }
             if (r.kind == Record::Kind::best) {

@@ -1,5 +1,5 @@
-// One batch of a kernel's candidates, checked and timed in a process of its own: what a candidate does there, crash
-// included, is one candidate's failure.
+// One batch of a kernel's candidates, checked and timed in a process of its own: what a candidate does there, a crash
+// or the end of its device's context included, is one candidate's failure.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compiler/manifest.h"
+#include "fusebn/device.h"
 
 namespace fusebn {
 
@@ -24,8 +25,10 @@ struct Batch {
     std::vector<CompiledVariant> candidates;
     // The second won the last final: it is in this one too.
     bool has_champion = false;
-    // Of the default's results, where they were compared with the oracle before.
+    // Of the default's results, where they were compared with the oracle before; a device's default is expected to have
+    // those of the CPU's.
     std::optional<std::uint64_t> expected;
+    Device device;
     int threads = 1;
 };
 
@@ -33,7 +36,7 @@ struct Trial {
     std::string failure;  // "": it was timed
     double ms = 0;
     double ratio = 0, ratio_low = 0, ratio_high = 0;  // the default's time over this one's
-    double of_copy = 0;                               // a copy's time over this one's; 0: not a finalist
+    double of_copy = 0;  // a copy's time over this one's; 0: not a finalist, or a device without room for a copy
     // One of the few that were timed to the end, the default included: its figures are of the final's rounds alone,
     // which chose nobody.
     bool finalist = false;

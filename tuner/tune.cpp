@@ -8,18 +8,14 @@
 #include <cmath>
 #include <cstdio>
 #include <ctime>
-#include <filesystem>
 #include <iomanip>
 #include <ostream>
 #include <sstream>
 #include <stdexcept>
-#include <thread>
 
-#include "compiler/emit.h"
-#include "compiler/files.h"
-#include "compiler/job_pool.h"
-#include "compiler/variant.h"
 #include "fusebn/parallel.h"
+#include "measure/device.h"
+#include "tuner/candidates.h"
 #include "tuner/subjects.h"
 #include "tuner/trial.h"
 
@@ -27,7 +23,6 @@ namespace fusebn {
 
 namespace {
 
-namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 // New schedules of a generation.
@@ -55,19 +50,28 @@ std::string fixed(double value, int digits = 2) {
     return text.str();
 }
 
+std::string of_copy(const Record& r) { return r.of_copy > 0 ? fixed(r.of_copy) + " of a copy" : "no copy beside it"; }
+
 class Tuner {
 public:
     Tuner(const LibrarySpec& spec, const TuneOptions& options, std::ostream& out)
-        : options_(options), out_(out), key_(this_tuning_key()), start_(Clock::now()) {
-        result_.key = key_;
-        subjects_ = subjects_of(spec, options, key_.threads, result_.remarks);
-        resumed_ = resume(subjects_, options.records, key_, result_.remarks);
+        : options_(options), out_(out), candidates_(options.caches, options.jobs) {
+        subjects_ = subjects_of(spec, options, result_.remarks);
+        for (const Subject& s : subjects_) {
+            const auto is_its = [&](const TuningKey& key) { return machine_text(key) == machine_text(s.key); };
+            if (std::none_of(result_.keys.begin(), result_.keys.end(), is_its)) result_.keys.push_back(s.key);
+        }
+        resumed_ = resume(subjects_, options.records, result_.remarks);
     }
 
     TuneResult run() {
         RecordAppender appender(options_.records);
         appender_ = &appender;
-        say("tuning " + std::to_string(subjects_.size()) + " kernels on " + machine_text(key_) + ", " +
+        start_ = Clock::now();
+        for (const std::string& remark : result_.remarks) say(remark);
+        std::string machines;
+        for (const TuningKey& key : result_.keys) machines += (machines.empty() ? "" : " and ") + machine_text(key);
+        say("tuning " + std::to_string(subjects_.size()) + " kernels on " + machines + ", " +
             minutes(options_.budget_seconds) + " at most");
         if (resumed_ > 0)
             say("going on from " + options_.records + ", which has " + std::to_string(resumed_) + " of them");
@@ -113,41 +117,43 @@ private:
         }
         const std::size_t known = schedules.size();
         for (const Schedule& next : s.search.next(generation_size)) schedules.push_back(next);
-
-        Batch batch;
-        batch.kernel = s.kernel;
-        batch.threads = key_.threads;
-        batch.expected = s.digest;
-        std::vector<std::pair<CompiledVariant, ManifestKernel>> wanted;
-        for (const Schedule& schedule : schedules) wanted.emplace_back(variant(s.kernel, s.isa, schedule), s.kernel);
-        if (s.kernel.kernel.op == Op::backward) {
-            ManifestKernel forward = s.kernel;
-            forward.kernel.op = Op::train_forward;
-            batch.forward = variant(forward, s.isa, default_schedule(forward.kernel, options_.caches));
-            wanted.emplace_back(*batch.forward, forward);
-        }
-        const std::vector<std::string> failures = compile_all(wanted);
-        if (!failures[0].empty() || (batch.forward && !failures.back().empty())) {
-            s.outcome.complaint = failures[0].empty() ? failures.back() : failures[0];
-            return;
-        }
-        std::vector<Schedule> compiled;
-        for (std::size_t i = 0; i < schedules.size(); ++i) {
-            if (failures[i].empty()) {
-                batch.has_champion = batch.has_champion || (has_champion && i == 1);
-                batch.candidates.push_back(wanted[i].first);
-                compiled.push_back(schedules[i]);
-            } else {
-                record_failure(s, schedules[i], failures[i]);
+        try {
+            if (is_device(s.isa) && !s.digest) s.digest = digest_of_cpu(s);
+            std::vector<std::string> failures;
+            Batch batch = candidates_.batch(s.kernel, s.isa, schedules, failures);
+            batch.device = measure::device_of(s.isa);
+            batch.threads = num_threads();
+            batch.expected = s.digest;
+            batch.has_champion = has_champion && failures[1].empty();
+            std::vector<Schedule> compiled;
+            for (std::size_t i = 0; i < schedules.size(); ++i) {
+                if (failures[i].empty()) {
+                    compiled.push_back(schedules[i]);
+                } else {
+                    record_failure(s, schedules[i], failures[i]);
+                }
             }
+            const BatchResult measured = run(batch);
+            s.digest = measured.digest;
+            take(s, compiled, measured, known);
+        } catch (const KernelError& e) {
+            s.outcome.complaint = e.what();
         }
-        const BatchResult measured = run_batch(batch);
-        if (!measured.complaint.empty()) {
-            s.outcome.complaint = measured.complaint;
-            return;
-        }
-        s.digest = measured.digest;
-        take(s, compiled, measured, known);
+    }
+
+    // A device's kernel gives the bits of the CPU's, which the oracle knows.
+    std::uint64_t digest_of_cpu(const Subject& s) {
+        const InstructionSet isa = instruction_set();
+        std::vector<std::string> failures;
+        Batch batch = candidates_.batch(s.kernel, isa, {candidates_.default_of(s.kernel.kernel, isa)}, failures);
+        batch.threads = num_threads();
+        return run(batch).digest;
+    }
+
+    static BatchResult run(const Batch& batch) {
+        BatchResult result = run_batch(batch);
+        if (!result.complaint.empty()) throw KernelError(result.complaint);
+        return result;
     }
 
     void take(Subject& s, const std::vector<Schedule>& schedules, const BatchResult& measured, std::size_t known) {
@@ -180,7 +186,7 @@ private:
         r.kind = kind;
         r.kernel = s.name();
         r.isa = s.isa;
-        r.key = key_;
+        r.key = s.key;
         r.schedule = schedule;
         r.beside = to_text(s.search.base());
         r.failure = t.failure;
@@ -201,32 +207,6 @@ private:
         appender_->append(record(s, Record::Kind::trial, schedule, t));
     }
 
-    CompiledVariant variant(const ManifestKernel& k, InstructionSet isa, const Schedule& schedule) const {
-        CompiledVariant v;
-        v.variant = {isa, schedule, "tuned", symbol_name("tuned", k.kernel, isa), 0};
-        v.object = folder_ / (digest(object_key(k, v.variant, "none")) + ".o");
-        return v;
-    }
-
-    // The reasons of those that failed.
-    std::vector<std::string> compile_all(const std::vector<std::pair<CompiledVariant, ManifestKernel>>& wanted) const {
-        std::vector<std::string> failures(wanted.size());
-        std::vector<Job> jobs;
-        std::vector<std::size_t> of;
-        for (std::size_t i = 0; i < wanted.size(); ++i) {
-            const auto& [v, kernel] = wanted[i];
-            if (fs::exists(v.object)) continue;
-            of.push_back(i);
-            jobs.push_back({v.variant.symbol, [&v = v, &kernel = kernel] {
-                                write_file(v.object, compile(kernel, v.variant, std::nullopt));
-                            }});
-        }
-        const int at_once = options_.jobs > 0 ? options_.jobs : std::max(1u, std::thread::hardware_concurrency());
-        const std::vector<std::string> reasons = run_all_jobs(jobs, at_once);
-        for (std::size_t i = 0; i < reasons.size(); ++i) failures[of[i]] = reasons[i];
-        return failures;
-    }
-
     double elapsed() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
     bool out_of_time() const { return elapsed() >= options_.budget_seconds; }
 
@@ -236,19 +216,22 @@ private:
 
     void say_generation(int generation) {
         double logs = 0, limit = 0;
-        int count = 0, over = 0;
+        int count = 0, copies = 0, over = 0;
         for (const Subject& s : subjects_) {
             over += s.search.over();
             if (!s.outcome.best) continue;
             logs += std::log(s.outcome.best->ratio);
-            limit += std::log(std::max(s.outcome.best->of_copy, 1e-3));
             ++count;
+            if (s.outcome.best->of_copy <= 0) continue;
+            limit += std::log(s.outcome.best->of_copy);
+            ++copies;
         }
         if (count == 0) return;
         say(minutes(elapsed()) + "  generation " + std::to_string(generation + 1) + ": " +
-            fixed(std::exp(logs / count)) + " times the defaults' speed and " + fixed(std::exp(limit / count)) +
-            " of a copy's (geometric means of " + std::to_string(count) + "); " + std::to_string(over) + " of " +
-            std::to_string(subjects_.size()) + " searches are over");
+            fixed(std::exp(logs / count)) + " times the defaults' speed" +
+            (copies > 0 ? " and " + fixed(std::exp(limit / copies)) + " of a copy's" : "") + " (geometric means of " +
+            std::to_string(count) + "); " + std::to_string(over) + " of " + std::to_string(subjects_.size()) +
+            " searches are over");
     }
 
     void show(const Subject& s, std::size_t at) {
@@ -258,13 +241,14 @@ private:
         const int filled = static_cast<int>(share * width);
         std::string best;
         if (s.outcome.best) {
-            best = "  best " + fixed(s.outcome.best->ratio) + "x, " + fixed(s.outcome.best->of_copy) + " of a copy";
+            best = "  best " + fixed(s.outcome.best->ratio) + "x, " + of_copy(*s.outcome.best);
         }
         std::string line = "[" + std::string(static_cast<std::size_t>(filled), '#') +
                            std::string(static_cast<std::size_t>(width - filled), '.') + "] " +
                            minutes(options_.budget_seconds - elapsed()) + " left, generation " +
                            std::to_string(s.search.generation() + 1) + ", " + std::to_string(at) + "/" +
-                           std::to_string(subjects_.size()) + best + "  " + s.name();
+                           std::to_string(subjects_.size()) + best + "  " + s.name() + " " +
+                           std::string(to_string(s.isa));
         winsize size{};
         if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1) {
             line.resize(std::min<std::size_t>(line.size(), size.ws_col - 1u));
@@ -281,9 +265,8 @@ private:
 
     const TuneOptions& options_;
     std::ostream& out_;
-    TuningKey key_;
     Clock::time_point start_;
-    TemporaryFolder folder_;
+    Candidates candidates_;
     std::vector<Subject> subjects_;
     TuneResult result_;
     RecordAppender* appender_ = nullptr;
@@ -319,10 +302,9 @@ void print(std::ostream& out, const TuneResult& result) {
             out << fixed(r.ratio) << " (" << fixed(r.ratio_low) << "-" << fixed(r.ratio_high)
                 << ") times as fast as the default";
         }
-        out << ", " << fixed(r.of_copy) << " of a copy; " << k.tried << " of " << k.space << " schedules tried"
+        out << ", " << of_copy(r) << "; " << k.tried << " of " << k.space << " schedules tried"
             << (k.over ? "" : ", the search is not over") << "\n    " << to_text(r.schedule) << "\n";
     }
-    for (const std::string& remark : result.remarks) out << remark << "\n";
 }
 
 }  // namespace fusebn

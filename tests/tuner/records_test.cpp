@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
@@ -50,7 +51,10 @@ protected:
         RecordAppender appender(path);
         for (const Record& r : records) appender.append(r);
     }
-    RecordBook book(const std::string& tuned_on = "") { return RecordBook({path}, tuned_on, generator_version()); }
+    RecordBook book(const std::vector<std::string>& tuned_on = {}) {
+        return RecordBook({path}, tuned_on, generator_version(),
+                          {InstructionSet::x86_64_avx2, InstructionSet::cuda_sm_90});
+    }
 };
 
 TEST_F(Records, ARecordIsReadBackAsItWas) {
@@ -156,9 +160,9 @@ TEST_F(Records, AnotherMachinesRecordsAreTakenOnRequestAlone) {
     ASSERT_EQ(book().remarks().size(), 1u);
     EXPECT_NE(book().remarks()[0].find("no record is of this machine"), std::string::npos);
     EXPECT_NE(book().remarks()[0].find("Bulldozer 9"), std::string::npos);
-    EXPECT_TRUE(book("dozer 9").find(kernel(), InstructionSet::x86_64_avx2));
-    EXPECT_THROW(book("Bulldozer"), std::runtime_error);  // which of the two?
-    EXPECT_THROW(book("8086"), std::runtime_error);
+    EXPECT_TRUE(book({"dozer 9"}).find(kernel(), InstructionSet::x86_64_avx2));
+    EXPECT_THROW(book({"Bulldozer"}), std::runtime_error);  // which of the two?
+    EXPECT_THROW(book({"8086"}), std::runtime_error);
 }
 
 TEST(ShippedRecords, AreOutcomesThatCanBeRead) {
@@ -181,6 +185,60 @@ TEST_F(Records, ThreadsArePartOfTheMachine) {
     r.key.threads += 1;
     append({r});
     EXPECT_FALSE(book().find(kernel(), InstructionSet::x86_64_avx2));
+}
+
+Record of_device(const std::string& name, InstructionSet isa = InstructionSet::cuda_sm_90) {
+    Record r = record("vector=4 parallel=rows threads=256");
+    r.isa = isa;
+    r.key.machine = name;
+    r.key.threads = 0;
+    return r;
+}
+
+TEST_F(Records, ADevicesHaveNoThreadsOfTheHostAndAScheduleOfADevice) {
+    const std::string line = to_json(of_device("NVIDIA H100 80GB HBM3"));
+    EXPECT_EQ(line.find("\"threads\""), std::string::npos) << line;
+    const auto read = record_from_json(line);
+    ASSERT_TRUE(read);
+    EXPECT_EQ(to_json(*read), line);
+    EXPECT_EQ(machine_text(read->key), "NVIDIA H100 80GB HBM3");
+    const auto with_target = [](const std::string& json, const std::string& from, const std::string& to) {
+        std::string other = json;
+        return other.replace(other.find(from), from.size(), to);
+    };
+    EXPECT_FALSE(record_from_json(with_target(line, "cuda-sm_90", "x86-64-avx2")));
+    EXPECT_FALSE(record_from_json(with_target(to_json(record()), "x86-64-avx2", "cuda-sm_90")));
+}
+
+TEST_F(Records, OfEachKindOfTargetOneMachineCounts) {
+    setenv("FUSEBN_LIBCUDA", "/nowhere/libcuda.so.1", 1);
+    append({record(), of_device("GPU 4070"), of_device("GPU 4070 Ti"), of_device("Bulldozer")});
+    const auto cuda = [&](const std::vector<std::string>& tuned_on) {
+        return book(tuned_on).find(kernel(), InstructionSet::cuda_sm_90);
+    };
+    // No GPU is this machine's.
+    EXPECT_FALSE(cuda({}));
+    ASSERT_EQ(book().remarks().size(), 1u);
+    EXPECT_NE(book().remarks()[0].find("no device here"), std::string::npos) << book().remarks()[0];
+    EXPECT_NE(book().remarks()[0].find("GPU 4070 Ti"), std::string::npos);
+    // A GPU that is named, and this machine's CPU.
+    ASSERT_TRUE(cuda({"4070 Ti"}));
+    EXPECT_EQ(cuda({"4070 Ti"})->record.key.machine, "GPU 4070 Ti");
+    EXPECT_TRUE(book({"4070 Ti"}).find(kernel(), InstructionSet::x86_64_avx2));
+    EXPECT_TRUE(book({"4070 Ti"}).remarks().empty());
+    // A whole name is no part of another.
+    ASSERT_TRUE(cuda({"GPU 4070"}));
+    EXPECT_EQ(cuda({"GPU 4070"})->record.key.machine, "GPU 4070");
+    EXPECT_THROW(cuda({"4070"}), std::runtime_error);
+    EXPECT_THROW(cuda({"4070 Ti", "Bulldozer"}), std::runtime_error);
+    // A CPU and a GPU.
+    append({of_machine("Bulldozer 8")});
+    ASSERT_TRUE(cuda({"Bulldozer 8", "4070 Ti"}));
+    EXPECT_EQ(book({"Bulldozer 8", "4070 Ti"}).find(kernel(), InstructionSet::x86_64_avx2)->record.key.machine,
+              "Bulldozer 8");
+    // A library for CPUs has no device to be asked about.
+    EXPECT_TRUE(RecordBook({path}, {}, generator_version(), {InstructionSet::x86_64_avx2}).remarks().empty());
+    unsetenv("FUSEBN_LIBCUDA");
 }
 
 }  // namespace

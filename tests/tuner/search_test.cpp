@@ -6,6 +6,8 @@
 #include <cmath>
 #include <set>
 
+#include "tuner/space.h"
+
 using namespace fusebn;
 
 namespace {
@@ -26,7 +28,10 @@ std::vector<KernelSpec> kernels() {
     return all;
 }
 
-Search search_of(const KernelSpec& k) { return Search(k, default_schedule(k), {}, 2); }
+Search search_of(const KernelSpec& k) {
+    const Schedule base = default_schedule(k);
+    return Search(base, schedule_space(k, base), [k](const Schedule& s) { return predicted_cost(k, s, {}, 2); });
+}
 
 TEST(Space, HasTheDefaultOnceAndLegalSchedulesAlone) {
     for (const KernelSpec& k : kernels()) {

@@ -62,6 +62,25 @@ class Report(unittest.TestCase):
         self.assertEqual(self.page(records, "--machine", "another")[0].returncode, 0)
         self.assertEqual(self.page(records, "--machine", "Z80")[0].returncode, 1)
 
+    def test_a_cpu_and_its_device_are_one_search(self):
+        device = record("best", ratio=2.25, second=30, machine="a GPU", target="cuda-sm_90")
+        del device["threads"], device["of_copy"]
+        records = [record("best", ratio=1.0), device, record("best", machine="another CPU")]
+        result, page = self.page(records, "--machine", "a CPU", "--machine", "a GPU")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.has(page, "a CPU, 2 threads<br>a GPU<br>")
+        self.has(page, "kernels: 2;")
+        self.has(page, "in the end 1.500 times the defaults' speed")
+        self.has(page, "0.50 of the speed of a copy")  # of the one that has it
+        self.assertFalse("another" in page)
+
+    def test_a_machines_whole_name_is_no_part_of_another(self):
+        records = [record("best", machine="GPU 1"), record("best", machine="GPU 1 Ti")]
+        for r in records:
+            del r["threads"]
+        self.assertEqual(self.page(records, "--machine", "GPU 1")[0].returncode, 0)
+        self.assertEqual(self.page(records, "--machine", "GPU")[0].returncode, 1)
+
     def test_a_file_without_records_is_answered(self):
         result, _ = self.page([])
         self.assertEqual(result.returncode, 1)

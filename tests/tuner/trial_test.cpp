@@ -3,10 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <numeric>
+
 #include "compiler/files.h"
 #include "compiler/job_pool.h"
+#include "compiler/tuning_key.h"
 #include "compiler/variant.h"
-#include "fusebn/parallel.h"
+#include "measure/device.h"
 #include "tuner/space.h"
 
 using namespace fusebn;
@@ -20,19 +24,22 @@ KernelSpec planar(Op op, Activation activation = Activation::relu) {
 class Trials : public testing::Test {
 protected:
     // Compiled in a process of its own, as the tuner does it: Halide keeps global state.
-    CompiledVariant compiled(const KernelSpec& spec, const std::string& keys = "") {
+    CompiledVariant compiled(const KernelSpec& spec, const std::string& keys = "",
+                             InstructionSet isa = InstructionSet::x86_64) {
         const ManifestKernel kernel{spec, needs_large(spec), {}};
+        const Schedule base = is_device(isa) ? default_gpu_schedule(spec, gpu_model(isa)) : default_schedule(spec);
         CompiledVariant v;
-        v.variant = {InstructionSet::x86_64, spec_schedule(keys, spec, default_schedule(spec)), "tuned", "candidate",
-                     0};
+        v.variant = {isa, spec_schedule(keys, spec, base), "tuned", "candidate", 0};
         v.object = directory_ / (std::to_string(++count_) + ".o");
         EXPECT_EQ(run_jobs({{"", [&] { write_file(v.object, compile(kernel, v.variant, std::nullopt)); }}}, 1,
                            [](int, const Job&) {}),
                   "");
         return v;
     }
-    static CompiledVariant by_hand(const std::string& symbol) {
+    static CompiledVariant by_hand(const std::string& symbol, InstructionSet isa = InstructionSet::x86_64) {
         CompiledVariant v;
+        v.variant.isa = isa;
+        v.variant.schedule.vector = 1;  // one entry
         v.variant.symbol = symbol;
         v.object = CRASH_OBJECT;
         return v;
@@ -123,6 +130,98 @@ TEST_F(Trials, AnObjectThatIsNoneIsSaid) {
     CompiledVariant garbage = compiled(k);
     write_file(garbage.object, "no object");
     EXPECT_NE(run_batch(batch(k, {garbage})).complaint, "");
+}
+
+// On an OpenCL device (PoCL makes one of any CPU).
+class DeviceTrials : public Trials {
+protected:
+    void SetUp() override {
+        // Not asked in this process: a driver does not outlive the forks of its trials.
+        if (const TargetHere here = target_here(opencl); !here.key) GTEST_SKIP() << here.missing;
+    }
+    Batch on_device(const KernelSpec& spec, std::vector<CompiledVariant> candidates) {
+        Batch b = batch(spec, std::move(candidates));
+        b.device = Device::opencl();
+        b.expected = digest_of_cpu(spec);
+        return b;
+    }
+    std::uint64_t digest_of_cpu(const KernelSpec& spec) {
+        Batch b = batch(spec, {compiled(spec)});
+        if (spec.op == Op::backward) b.forward = compiled(forward_of(spec));
+        const BatchResult r = run_batch(b);
+        EXPECT_EQ(r.complaint, "");
+        return r.digest;
+    }
+    static KernelSpec forward_of(KernelSpec spec) {
+        spec.op = Op::train_forward;
+        return spec;
+    }
+    static constexpr InstructionSet opencl = InstructionSet::opencl;
+};
+
+TEST_F(DeviceTrials, TheCopyBesideThemCopies) {
+    const Job copying{"copying", [] {
+                          std::vector<std::uint32_t> numbers(100'003), copied(numbers.size());
+                          std::iota(numbers.begin(), numbers.end(), 1u);
+                          const std::size_t bytes = 4 * numbers.size();
+                          DeviceMemory from(Device::opencl(), bytes), to(Device::opencl(), bytes);
+                          const auto require = [](const Status& s) {
+                              if (!s.ok()) throw std::runtime_error(s.message());
+                          };
+                          require(from.upload(numbers.data(), bytes));
+                          require(to.upload(copied.data(), bytes));
+                          require(measure::DeviceCopy(Device::opencl(), from, to).status());
+                          require(to.download(copied.data(), bytes));
+                          std::fill(numbers.end() - 3, numbers.end(), 0u);  // no whole 16 bytes
+                          if (copied != numbers) throw std::runtime_error("other numbers");
+                      }};
+    EXPECT_EQ(run_jobs({copying}, 1, [](int, const Job&) {}), "");
+}
+
+TEST_F(DeviceTrials, GiveTheBitsOfTheCpuAndAreTimed) {
+    const KernelSpec k = planar(Op::train_forward);
+    const BatchResult r = run_batch(on_device(k, {compiled(k, "", opencl), compiled(k, "threads=64", opencl)}));
+    EXPECT_EQ(r.complaint, "");
+    ASSERT_EQ(r.trials.size(), 2u);
+    for (const Trial& t : r.trials) {
+        EXPECT_EQ(t.failure, "");
+        EXPECT_TRUE(t.finalist);
+        EXPECT_GT(t.ms, 0);
+        EXPECT_GT(t.of_copy, 0);
+    }
+}
+
+TEST_F(DeviceTrials, BackwardHasTheMaskThatItsForwardKept) {
+    KernelSpec k = planar(Op::backward);
+    k.residual = Residual::add;
+    Batch b = on_device(k, {compiled(k, "", opencl), compiled(k, "unroll=2", opencl)});
+    b.forward = compiled(forward_of(k), "", opencl);
+    const BatchResult r = run_batch(b);
+    EXPECT_EQ(r.complaint, "");
+    EXPECT_EQ(r.trials[1].failure, "");
+}
+
+TEST_F(DeviceTrials, ACandidateThatIsWrongOrEndsTheContextCostsItselfAlone) {
+    const KernelSpec k = planar(Op::inference);
+    const KernelSpec other = planar(Op::inference, Activation::relu6);
+    const BatchResult r =
+        run_batch(on_device(k, {compiled(k, "", opencl), compiled(other, "", opencl), by_hand("fails_for_good", opencl),
+                                by_hand("does_nothing_while_it_can", opencl), compiled(k, "unroll=2", opencl)}));
+    EXPECT_EQ(r.complaint, "");
+    EXPECT_EQ(r.trials[1].failure, "wrong: its bits are not the default's");
+    EXPECT_NE(r.trials[2].failure.find("stopped with code 7"), std::string::npos) << r.trials[2].failure;
+    EXPECT_EQ(r.trials[3].failure, "wrong: its bits are not the default's");
+    EXPECT_EQ(r.trials[4].failure, "");
+    EXPECT_TRUE(r.trials[4].finalist);
+}
+
+TEST_F(DeviceTrials, ADefaultWithoutTheBitsOfTheCpuIsNotTuned) {
+    const KernelSpec k = planar(Op::inference);
+    const KernelSpec other = planar(Op::inference, Activation::relu6);
+    EXPECT_EQ(run_batch(on_device(k, {compiled(other, "", opencl)})).complaint,
+              "the default schedule: its bits are not the CPU's");
+    const std::string complaint = run_batch(on_device(k, {by_hand("fails_for_good", opencl)})).complaint;
+    EXPECT_EQ(complaint.find("the default schedule: opencl:0"), 0u) << complaint;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <map>
@@ -47,7 +48,7 @@ protected:
         BuildOptions options;
         options.directory = directory / "library";
         options.quiet = true;
-        options.records = RecordBook({records}, "", generator_version());
+        options.records = RecordBook({records}, {}, generator_version(), library().targets);
         options.strict = strict;
         return build(library(), options);
     }
@@ -118,11 +119,11 @@ TEST_F(Tune, TrialsBesideAnotherDefaultAreNotTakenUp) {
     RecordAppender(records).append(r);
     std::vector<std::string> remarks;
     TuneOptions options;
-    std::vector<Subject> subjects = subjects_of(library(), options, r.key.threads, remarks);
-    EXPECT_EQ(resume(subjects, records, r.key, remarks), 0);
+    std::vector<Subject> subjects = subjects_of(library(), options, remarks);
+    EXPECT_EQ(resume(subjects, records, remarks), 0);
     r.beside = to_text(default_schedule(planar(Op::train_forward)));
     RecordAppender(records).append(r);
-    EXPECT_EQ(resume(subjects, records, r.key, remarks), 1);
+    EXPECT_EQ(resume(subjects, records, remarks), 1);
 }
 
 TEST_F(Tune, BuildTakesWhatWasFound) {
@@ -173,6 +174,86 @@ TEST_F(Tune, SaysWhatCannotBeTuned) {
     huge.inner = 1 << 10;
     const TuneResult result = run(1, library({{huge, "", 0}}));
     EXPECT_EQ(result.kernels.at(0).complaint, "its tensors do not fit this machine's memory");
+}
+
+TEST_F(Tune, ADeviceThatIsNotHereIsSaid) {
+    setenv("FUSEBN_LIBCUDA", "/nowhere/libcuda.so.1", 1);
+    LibrarySpec spec = library();
+    spec.targets = {InstructionSet::x86_64, InstructionSet::cuda_sm_90};
+    std::vector<std::string> remarks;
+    EXPECT_EQ(subjects_of(spec, {}, remarks).size(), 2u);
+    const std::string absent = "cuda-sm_90: no device here (the CUDA driver cannot be loaded (/nowhere/libcuda.so.1";
+    EXPECT_EQ(remarks.at(0).find(absent), 0u) << remarks[0];
+    EXPECT_NE(remarks[0].find("; not tuned"), std::string::npos);
+    spec.targets = {InstructionSet::cuda_sm_90};
+    try {
+        run(1, spec);
+        FAIL() << "there was nothing to tune";
+    } catch (const std::runtime_error& e) {
+        EXPECT_NE(std::string(e.what()).find("--targets"), std::string::npos) << e.what();
+        EXPECT_NE(std::string(e.what()).find(absent), std::string::npos) << e.what();
+    }
+    unsetenv("FUSEBN_LIBCUDA");
+}
+
+TEST_F(Tune, OfCudasTargetsTheBestThatTheDeviceRunsIsTuned) {
+    setenv("FUSEBN_LIBCUDA", FAKE_CUDA, 1);  // of compute capability 9.0
+    LibrarySpec spec = library();
+    spec.targets = {InstructionSet::x86_64, InstructionSet::cuda_sm_80, InstructionSet::cuda_sm_90,
+                    InstructionSet::cuda_sm_100};
+    std::vector<std::string> remarks;
+    std::multiset<InstructionSet> tuned;
+    for (const Subject& s : subjects_of(spec, {}, remarks)) {
+        tuned.insert(s.isa);
+        EXPECT_EQ(s.key.threads == 0, is_device(s.isa));
+        EXPECT_EQ(machine_text(s.key) == "Fake GPU", is_device(s.isa));
+    }
+    EXPECT_EQ(tuned.count(InstructionSet::x86_64), 2u);
+    EXPECT_EQ(tuned.count(InstructionSet::cuda_sm_90), 2u);
+    EXPECT_EQ(tuned.size(), 4u);
+    EXPECT_EQ(remarks.at(0), "cuda-sm_100: no device here (Fake GPU does not run kernels of cuda-sm_100); not tuned");
+    TuneOptions all;
+    all.all_targets = true;
+    EXPECT_EQ(subjects_of(spec, all, remarks).size(), 6u);
+    unsetenv("FUSEBN_LIBCUDA");
+}
+
+TEST_F(Tune, ADevicesSchedulesAreSearchedRecordedResumedAndBuilt) {
+    const TargetHere here = target_here(InstructionSet::opencl);
+    if (!here.key) GTEST_SKIP() << here.missing;
+    LibrarySpec spec = library({{rows(Op::backward), "", 0}});
+    spec.targets = {InstructionSet::opencl};
+    const TuneResult first = run(0.1, spec);  // a batch is ended
+    ASSERT_EQ(first.keys.size(), 1u);
+    EXPECT_EQ(machine_text(first.keys[0]), machine_text(*here.key));
+    EXPECT_EQ(first.kernels.at(0).complaint, "");
+    run(0.1, spec);
+    Schedule best;
+    std::map<std::string, int> first_tries;
+    for (const Record& r : read_records(records).records) {
+        EXPECT_EQ(r.isa, InstructionSet::opencl);
+        EXPECT_EQ(machine_text(r.key), machine_text(*here.key));
+        EXPECT_TRUE(is_legal(r.schedule, rows(Op::backward)));
+        EXPECT_GT(r.schedule.threads, 0);
+        EXPECT_EQ(r.failure, "");
+        if (r.kind == Record::Kind::best) best = r.schedule;
+        if (r.kind == Record::Kind::trial) first_tries.try_emplace(to_text(r.schedule), r.generation);
+    }
+    // The second call has gone on with others.
+    for (const int generation : {0, 1}) {
+        EXPECT_EQ(std::count_if(first_tries.begin(), first_tries.end(),
+                                [&](const auto& tried) { return tried.second == generation; }),
+                  7)
+            << generation;
+    }
+
+    const RecordBook book({records}, {}, generator_version(), spec.targets);
+    EXPECT_TRUE(book.remarks().empty());
+    for (const ManifestKernel& k : plan(spec, {}, book)) {
+        if (!(k.kernel == rows(Op::backward))) continue;
+        EXPECT_EQ(k.variants.at(0).origin, "tuned");
+        EXPECT_TRUE(k.variants[0].schedule == best);
+    }
 }
 
 TEST_F(Tune, KilledItLosesTheTrialsUnderWayAlone) {
