@@ -2,10 +2,12 @@
 
 #include <Halide.h>
 
+#include <memory>
 #include <sstream>
 #include <stdexcept>
 
 #include "compiler/files.h"
+#include "compiler/lower_mutators.h"
 #include "generators/batch_norm.h"
 #include "generators/elements.h"
 #include "generators/numerics.h"
@@ -16,48 +18,6 @@ namespace fusebn {
 using namespace Halide;
 
 namespace {
-
-// The runtime has checked every argument, so the checks that Halide makes at a kernel's start go. Those of its
-// allocations are made by a later stage and stay.
-class DropArgumentChecks : public Internal::IRMutator {
-    using Internal::IRMutator::visit;
-    Internal::Stmt visit(const Internal::AssertStmt*) override { return Internal::Evaluate::make(0); }
-};
-
-// Halide reads and writes no more than 64 bits at once of a vector of 16-bit elements on a GPU; eight of them that lie
-// on 16 bytes become one number.
-class WholeVectors : public Internal::IRMutator {
-    using Internal::IRMutator::visit;
-    static bool eight(const Expr& index, const Expr& predicate, const Internal::ModulusRemainder& alignment,
-                      Type type) {
-        const auto* ramp = index.as<Internal::Ramp>();
-        return type == UInt(16, 8) && ramp && Internal::is_const_one(ramp->stride) &&
-               Internal::is_const_one(predicate) && alignment.modulus % 8 == 0 && alignment.remainder % 8 == 0;
-    }
-    static Expr base(const Expr& index) { return Internal::simplify(index.as<Internal::Ramp>()->base / 8); }
-    Expr visit(const Internal::Load* op) override {
-        if (!eight(op->index, op->predicate, op->alignment, op->type)) return IRMutator::visit(op);
-        return reinterpret(op->type, Internal::Load::make(UInt(128), op->name, base(op->index), op->image, op->param,
-                                                          Internal::const_true(), op->alignment / 8));
-    }
-    Internal::Stmt visit(const Internal::Store* op) override {
-        if (!eight(op->index, op->predicate, op->alignment, op->value.type())) return IRMutator::visit(op);
-        return Internal::Store::make(op->name, reinterpret(UInt(128), mutate(op->value)), base(op->index), op->param,
-                                     Internal::const_true(), op->alignment / 8);
-    }
-};
-
-// Halide 21 cannot turn vectors of strict comparisons into OpenCL's masks. Plain ones, after the last simplification,
-// are the same.
-class PlainComparisons : public Internal::IRMutator {
-    using Internal::IRMutator::visit;
-    Expr visit(const Internal::Call* op) override {
-        if (op->is_intrinsic(Internal::Call::strict_lt)) return mutate(op->args[0]) < mutate(op->args[1]);
-        if (op->is_intrinsic(Internal::Call::strict_le)) return mutate(op->args[0]) <= mutate(op->args[1]);
-        if (op->is_intrinsic(Internal::Call::strict_eq)) return mutate(op->args[0]) == mutate(op->args[1]);
-        return IRMutator::visit(op);
-    }
-};
 
 Target target_of(InstructionSet isa, bool large) {
     if (is_device(isa)) {
@@ -201,6 +161,7 @@ struct Kernel {
     Pipeline pipeline;
     Target target;
     DropArgumentChecks drop;
+    std::unique_ptr<StoreTogether> together;
     WholeVectors whole;
     PlainComparisons plain;
 
@@ -254,6 +215,8 @@ struct Kernel {
         }
         pipeline = Pipeline(funcs.outputs());
         pipeline.add_custom_lowering_pass(&drop, nullptr);
+        together = std::make_unique<StoreTogether>(funcs.tensors.name());
+        pipeline.add_custom_lowering_pass(together.get(), nullptr);
         if (is_cuda(isa)) pipeline.add_custom_lowering_pass(&whole, nullptr);
         if (isa == InstructionSet::opencl) pipeline.add_custom_lowering_pass(&plain, nullptr);
     }

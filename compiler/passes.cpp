@@ -5,6 +5,7 @@
 #include <llvm/IR/IRBuilder.h>
 #include <llvm/IR/IntrinsicInst.h>
 #include <llvm/Passes/PassBuilder.h>
+#include <llvm/Transforms/Scalar/EarlyCSE.h>
 
 #include <optional>
 
@@ -129,21 +130,44 @@ void scalarize_single_lanes(llvm::Module& module) {
     }
 }
 
-void optimize(llvm::Module& module, llvm::TargetMachine& machine) {
+namespace {
+
+struct Analyses {
     llvm::LoopAnalysisManager loops;
     llvm::FunctionAnalysisManager functions;
     llvm::CGSCCAnalysisManager sccs;
     llvm::ModuleAnalysisManager modules;
+
+    explicit Analyses(llvm::PassBuilder& builder) {
+        builder.registerModuleAnalyses(modules);
+        builder.registerCGSCCAnalyses(sccs);
+        builder.registerFunctionAnalyses(functions);
+        builder.registerLoopAnalyses(loops);
+        builder.crossRegisterProxies(loops, functions, sccs, modules);
+    }
+};
+
+}  // namespace
+
+// Two results of one element each have their own reading of it. One is enough, and two would be fetched for twice;
+// LLVM's optimisation comes after the prefetches, which keep it from seeing that they are the same.
+void read_once(llvm::Module& module) {
+    llvm::PassBuilder builder;
+    Analyses analyses(builder);
+    llvm::FunctionPassManager passes;
+    passes.addPass(llvm::EarlyCSEPass(/*UseMemorySSA=*/true));
+    for (llvm::Function& function : module) {
+        if (!function.isDeclaration()) passes.run(function, analyses.functions);
+    }
+}
+
+void optimize(llvm::Module& module, llvm::TargetMachine& machine) {
     llvm::PipelineTuningOptions tuning;
     tuning.LoopVectorization = false;  // the schedule has vectorised what it wanted vectors for
     tuning.LoopUnrolling = false;
     llvm::PassBuilder builder(&machine, tuning);
-    builder.registerModuleAnalyses(modules);
-    builder.registerCGSCCAnalyses(sccs);
-    builder.registerFunctionAnalyses(functions);
-    builder.registerLoopAnalyses(loops);
-    builder.crossRegisterProxies(loops, functions, sccs, modules);
-    builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2).run(module, modules);
+    Analyses analyses(builder);
+    builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2).run(module, analyses.modules);
 }
 
 }  // namespace fusebn

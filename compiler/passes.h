@@ -28,6 +28,9 @@ void pair_halves(llvm::Module& module, unsigned register_bytes);
 // many.
 int stream_stores(llvm::Module& module, const std::vector<std::string>& outputs, int alignment);
 
+// Merges readings of the same element: before the prefetches, which follow the readings.
+void read_once(llvm::Module& module);
+
 // Prefetches of the inputs, as far ahead as `kernel` says.
 void fetch_ahead(llvm::Module& module, const Lowered& kernel);
 

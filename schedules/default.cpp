@@ -24,11 +24,13 @@
 //             fast; from the L3 cache, 2048x7x7: 1.2 times, backward 256x14x14: 1.3).
 //             interleaved train_forward and backward: 1 with tensors beyond half of the L3 cache (backward 256x56x56:
 //             1.4 times as fast; 64 channels within some hundredths, either way).
-//   repeat    where the tensors are streamed and prefetched. planar: 8 where they are 1.5 times the L3 cache, below
-//   which
-//             prefetches are hardly dropped (backward 128x28x28: 0.8), and a task's slabs are within twice the L2 cache
-//             (training 256x56x56: 1.28 times as fast, 512x28x28 1.34, backward 1.09 and 1.19; 64x112x112, whose slabs
-//             are 1.6 MB: 0.96); 4 where a turn is less than a line (not measured apart). interleaved: 4 (1.02 to 1.1).
+//   repeat    where the tensors exceed the L3 cache and are prefetched. planar: where they are 1.5 times the L3 cache,
+//             below which prefetches are hardly dropped (backward 128x28x28: 0.8), or are stored through the cache
+//             (training 2048x7x7, second branch or residual: 1.28 and 1.13 times as fast), and a task's slabs are
+//             within twice the L2 cache (64x112x112, whose slabs are 1.6 MB: 0.96). 8 where x alone is read (training
+//             256x56x56: 1.28 to 1.4 times as fast, 512x28x28 1.34), 4 where several tensors are (backward, residuals:
+//             1.0 to 1.28 times as fast as once, and 0.95 to 1.2 times as 8, in geometric mean 1.05), and where a turn
+//             is less than a line. interleaved: 4 (1.02 to 1.1).
 //   block     interleaved: channels whose chunk (64 rows) fits half of the L2 cache and whose accumulators (12 bytes a
 //             channel) fit half of the L1 cache, at least 4 lines to a row. Few rows are few groups of chunks, which
 //             are what threads share: then narrower, down to 64, until there are eight tasks (1024x512: training 1.36
@@ -72,7 +74,7 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
 
     Schedule s;
     s.vector = 16;
-    const int narrowest = saves_mask(spec.activation, spec.residual) ? 8 : 4;
+    const int narrowest = reduces && saves_mask(spec.activation, spec.residual) ? 8 : 4;
     const std::int64_t run = spec.view == View::interleaved ? spec.channels : spec.inner;
     while (s.vector > narrowest && run != any_extent && run < s.vector) s.vector /= 2;
     s.unroll = spec.generic() ? 1 : 4;  // a generic kernel has several forms of its loops as it is
@@ -144,10 +146,14 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
             moved.read_twice * static_cast<double>(outer * inner) * static_cast<double>(element) * s.task;
         if (s.prefetch > 0 && spec.view == View::interleaved) {
             s.repeat = 4;
-        } else if (s.prefetch > 0 && bytes > 1.5 * static_cast<double>(caches.l3) &&
-                   slabs <= 2 * static_cast<double>(caches.l2)) {
+        } else if (s.prefetch > 0 && slabs <= 2 * static_cast<double>(caches.l2)) {
             constexpr std::int64_t line = 64;
-            s.repeat = s.vector * s.unroll * element < line ? 4 : 8;
+            const bool only_x = moved.read == 1;
+            if (bytes > 1.5 * static_cast<double>(caches.l3)) {
+                s.repeat = only_x && s.vector * s.unroll * element >= line ? 8 : 4;
+            } else if (s.store == Schedule::Store::cached) {
+                s.repeat = 4;
+            }
         }
     }
     return s;
