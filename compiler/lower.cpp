@@ -2,10 +2,12 @@
 
 #include <Halide.h>
 
+#include <map>
 #include <sstream>
 #include <stdexcept>
 
 #include "compiler/files.h"
+#include "compiler/lower_launches.h"
 #include "generators/batch_norm.h"
 #include "generators/elements.h"
 #include "generators/numerics.h"
@@ -301,7 +303,15 @@ struct Kernel {
         result.bitcode = read_file(file.path());
         result.entry = name + "_argv";
         describe(result);
+        if (target.has_gpu_feature()) result.launches = launches_of(made, asked_for());
         return result;
+    }
+
+    // Shared memory depends on whether backward's tensors are asked for; where they are it is the most.
+    std::map<std::string, Expr> asked_for() const {
+        if (spec.op != Op::backward || spec.outer == any_extent) return {};
+        const std::string first = funcs.tensors.name() + (funcs.tensors.outputs() == 1 ? "" : ".0");
+        return {{first + ".extent." + std::to_string(parameters.dimensions - 1), static_cast<int>(spec.outer)}};
     }
 
     // What the LLVM stage is to know the tensors by.
