@@ -16,6 +16,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "compiler/device_report.h"
 #include "compiler/emit.h"
 #include "compiler/files.h"
 #include "compiler/job_pool.h"
@@ -62,6 +63,28 @@ void refuse_stale(const Manifest& m) {
     if (count > 10) stale += "\n  and " + std::to_string(count - 10) + " more";
     throw std::runtime_error("--strict: the records of these kernels are of other versions than " + m.generator +
                              ", or not legal for it; tune them again (`fusebn tune`):" + stale);
+}
+
+// The manifest of an earlier build, where what it wrote is what `m` would be.
+std::optional<Manifest> earlier(const Manifest& m, const std::string& library, const std::string& manifest) {
+    // Where the schedules came from is not in the library.
+    const auto origins = [](const Manifest& one) {
+        std::string all;
+        for (const ManifestKernel& k : one.kernels) {
+            for (const ManifestVariant& v : k.variants) all += v.origin + " ";
+        }
+        return all;
+    };
+    try {
+        const Manifest before = manifest_from_json(read_file(manifest));
+        if (before.digest == m.digest && origins(before) == origins(m) &&
+            before.library_bytes == static_cast<std::int64_t>(fs::file_size(library))) {
+            return before;
+        }
+    } catch (const std::runtime_error&) {
+        // A damaged manifest is written again.
+    }
+    return std::nullopt;
 }
 
 class FolderLock {
@@ -190,14 +213,16 @@ BuildResult build(const LibrarySpec& spec, const BuildOptions& options) {
     // One build at a time in a folder: each removes the objects that its spec does not have.
     const FolderLock lock(objects / ".lock");
 
-    const std::optional<std::string> ptxas = find_ptxas();
+    const bool cuda = std::any_of(spec.targets.begin(), spec.targets.end(), is_cuda);
+    const std::optional<std::string> ptxas = cuda ? find_ptxas() : std::nullopt;
+    if (ptxas) m.ptxas = ptxas_version(*ptxas);
+    result.ptx_alone = cuda && !ptxas;
     const std::string assembler = assembler_digest(ptxas);
     std::vector<std::pair<ManifestVariant*, std::string>> files;  // each variant's object file
     std::vector<Job> jobs;
     std::string keys;
     for (ManifestKernel& k : m.kernels) {
         for (ManifestVariant& v : k.variants) {
-            result.ptx_alone = result.ptx_alone || (is_cuda(v.isa) && !ptxas);
             const std::string key = object_key(k, v, assembler);
             keys += key + "\n";
             const std::string file = objects / (v.symbol.substr(m.name.size() + 2) + "-" + digest(key) + ".o");
@@ -212,28 +237,18 @@ BuildResult build(const LibrarySpec& spec, const BuildOptions& options) {
     }
     m.digest = digest(keys);
     if (jobs.empty() && fs::exists(library) && fs::exists(header) && fs::exists(manifest)) {
-        try {
-            Manifest before = manifest_from_json(read_file(manifest));
-            // Where the schedules came from is not in the library.
-            const auto origins = [](const Manifest& one) {
-                std::string all;
-                for (const ManifestKernel& k : one.kernels) {
-                    for (const ManifestVariant& v : k.variants) all += v.origin + " ";
-                }
-                return all;
-            };
-            if (before.digest == m.digest && origins(before) == origins(m) &&
-                before.library_bytes == static_cast<std::int64_t>(fs::file_size(library))) {
-                m = before;
-                result.up_to_date = true;
-                // Build systems go by time: what is up to date must look it.
-                for (const std::string& file : {library, header, manifest}) {
-                    fs::last_write_time(file, fs::file_time_type::clock::now());
-                }
+        if (const std::optional<Manifest> before = earlier(m, library, manifest)) {
+            if (!options.allow_spills) refuse_spills(*before);
+            // Build systems go by time: what is up to date must look it. What cannot is written again.
+            std::error_code error;
+            for (const std::string& file : {library, header, manifest}) {
+                if (!error) fs::last_write_time(file, fs::file_time_type::clock::now(), error);
+            }
+            result.up_to_date = !error;
+            if (result.up_to_date) {
+                m = *before;
                 return result;
             }
-        } catch (const std::runtime_error&) {
-            // A damaged manifest is written again.
         }
     }
 
@@ -251,7 +266,9 @@ BuildResult build(const LibrarySpec& spec, const BuildOptions& options) {
     for (auto& [variant, file] : files) {
         members.emplace_back(variant->symbol + ".o", read_file(file));
         variant->object_bytes = static_cast<std::int64_t>(members.back().second.size());
+        if (is_cuda(variant->isa)) variant->functions = device_functions(members.back().second);
     }
+    if (!options.allow_spills) refuse_spills(m);
     std::vector<TableRow> rows;
     for (const ManifestKernel& k : m.kernels) {
         TableRow row{k.kernel, k.large, {}};

@@ -14,8 +14,9 @@ struct BuildOptions {
     int jobs = 0;           // kernels compiled at the same time; 0: one a CPU
     CacheModel caches;
     bool quiet = false;
-    RecordBook records = {};  // schedules of tuned kernels
-    bool strict = false;      // a stale record is an error
+    RecordBook records = {};    // schedules of tuned kernels
+    bool strict = false;        // a stale record is an error
+    bool allow_spills = false;  // else a CUDA function that spills registers is an error
 };
 
 struct BuildResult {

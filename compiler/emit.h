@@ -33,6 +33,10 @@ struct DeviceObject {
     std::vector<DeviceFunction> functions;  // of the cubins; none without ptxas
 };
 
+// The functions of such an object, which keeps them in a section that linkers leave out. Throws std::runtime_error
+// where it is damaged.
+std::vector<DeviceFunction> device_functions(const std::string& object);
+
 // `unaligned`: the form for any tensors, with the entry `<symbol>_unaligned`; null where `kernel` takes any. Without
 // `ptxas` CUDA's variants hold PTX alone. Throws std::runtime_error.
 DeviceObject emit_device_kernel(const Lowered& kernel, const Lowered* unaligned, InstructionSet isa,

@@ -4,6 +4,7 @@
 #include <llvm/IR/Instructions.h>
 #include <llvm/IR/Verifier.h>
 
+#include <algorithm>
 #include <regex>
 #include <stdexcept>
 
@@ -27,41 +28,29 @@ llvm::GlobalVariable& text_of(llvm::Module& module, const std::string& symbol) {
     throw std::runtime_error(symbol + ": Halide emitted no device code");
 }
 
-// The functions that are launched with a number of threads that is known.
-std::vector<std::pair<std::string, int>> launched(llvm::Module& module) {
-    std::vector<std::pair<std::string, int>> all;
-    llvm::Function* run = module.getFunction("halide_cuda_run");
-    if (!run) return all;
-    for (llvm::User* user : run->users()) {
-        auto* call = llvm::dyn_cast<llvm::CallInst>(user);
-        if (!call) continue;
-        auto* name = llvm::dyn_cast<llvm::GlobalVariable>(call->getArgOperand(2)->stripPointerCasts());
-        if (!name || !name->hasInitializer()) continue;
-        int threads = 1;
-        bool known = true;
-        for (unsigned i = 6; i < 9; ++i) {
-            auto* extent = llvm::dyn_cast<llvm::ConstantInt>(call->getArgOperand(i));
-            known = known && extent;
-            if (extent) threads *= static_cast<int>(extent->getZExtValue());
+// Fills in what the functions' launches ask for: the most, where one is launched in several places.
+void add_launches(const std::vector<Launch>& launches, std::vector<DeviceFunction>& functions) {
+    constexpr int any = DeviceFunction::any;
+    const auto most = [](int a, int b) { return a == any || b == any ? any : std::max(a, b); };
+    for (DeviceFunction& f : functions) {
+        for (const Launch& launch : launches) {
+            if (launch.function != f.name) continue;
+            f.threads = most(f.threads, launch.threads);
+            f.dynamic_shared_bytes = most(f.dynamic_shared_bytes, launch.dynamic_shared_bytes);
         }
-        const auto text = llvm::cast<llvm::ConstantDataArray>(name->getInitializer())->getAsCString();
-        if (known) all.emplace_back(text.str(), threads);
     }
-    return all;
 }
 
 // Of the functions that took more registers than a block of their threads can have: what it can. Not of all: ptxas
 // takes a limit for a wish, and spills to come down to the next.
-std::vector<std::pair<std::string, int>> register_limits(const Cubin& cubin,
-                                                         const std::vector<std::pair<std::string, int>>& threads) {
+std::vector<std::pair<std::string, int>> register_limits(const std::vector<DeviceFunction>& functions) {
     constexpr int registers_of_a_multiprocessor = 65536, granularity = 8;
     std::vector<std::pair<std::string, int>> limits;
-    for (const auto& [name, count] : threads) {
-        const int warps = (count + 31) / 32 * 32;
-        const int most = registers_of_a_multiprocessor / warps / granularity * granularity;
-        for (const DeviceFunction& f : cubin.functions) {
-            if (f.name == name && f.registers > most) limits.emplace_back(name, most);
-        }
+    for (const DeviceFunction& f : functions) {
+        if (f.threads <= 0) continue;
+        const int warps = (f.threads + 31) / 32 * 32;
+        const int limit = registers_of_a_multiprocessor / warps / granularity * granularity;
+        if (f.registers > limit) limits.emplace_back(f.name, limit);
     }
     return limits;
 }
@@ -104,7 +93,7 @@ std::string exact_text(const llvm::GlobalVariable& source, InstructionSet isa) {
 // One form of a kernel, its entry called `symbol`.
 std::unique_ptr<llvm::Module> one_form(llvm::LLVMContext& context, const Lowered& kernel, InstructionSet isa,
                                        const std::string& symbol, const std::optional<std::string>& ptxas,
-                                       std::vector<Cubin>& cubins) {
+                                       std::vector<DeviceFunction>& functions) {
     std::unique_ptr<llvm::Module> module = parse(context, kernel.bitcode, symbol);
     auto machine = target_machine(isa);
     module->setDataLayout(machine->createDataLayout());
@@ -114,18 +103,26 @@ std::unique_ptr<llvm::Module> one_form(llvm::LLVMContext& context, const Lowered
     std::vector<Cubin> made;
     if (is_cuda(isa) && ptxas) {
         const int sm = static_cast<int>(isa) - 1000;
-        made.push_back(assemble(*ptxas, text, sm));
-        const auto limits = register_limits(made.back(), launched(*module));
-        if (!limits.empty()) made.back() = assemble(*ptxas, text = with_register_limits(text, limits), sm);
+        const auto assembled = [&] {
+            Cubin cubin = assemble(*ptxas, text, sm);
+            add_launches(kernel.launches, cubin.functions);
+            return cubin;
+        };
+        made.push_back(assembled());
+        const auto limits = register_limits(made.back().functions);
+        if (!limits.empty()) {
+            text = with_register_limits(text, limits);
+            made.back() = assembled();
+        }
+        functions = made.back().functions;
     }
     // Nobody reads it any more; the prelude's functions ignore it.
     source.replaceAllUsesWith(llvm::ConstantPointerNull::get(llvm::PointerType::get(context, 0)));
     source.eraseFromParent();
     define_code(*module, text, made);
-    cubins.insert(cubins.end(), made.begin(), made.end());
     const std::string interface = isa == InstructionSet::opencl ? "opencl" : "cuda";
-    const std::string functions = std::regex_replace(prelude_text, std::regex("INTERFACE"), interface);
-    link(*module, prelude(context, functions, *module));
+    const std::string runtime_functions = std::regex_replace(prelude_text, std::regex("INTERFACE"), interface);
+    link(*module, prelude(context, runtime_functions, *module));
     rename_entry(*module, kernel.entry, symbol);
     finish(*module, isa, {symbol});
     return module;
@@ -144,21 +141,23 @@ DeviceObject emit_device_kernel(const Lowered& kernel, const Lowered* unaligned,
     llvm::LLVMContext context;
     DeviceObject object;
     std::vector<std::string> entries = {symbol};
-    std::vector<Cubin> cubins;
-    auto module = one_form(context, kernel, isa, symbol, ptxas, cubins);
+    auto module = one_form(context, kernel, isa, symbol, ptxas, object.functions);
     if (unaligned) {
         entries.push_back(symbol + "_unaligned");
-        link(*module, one_form(context, *unaligned, isa, entries.back(), ptxas, cubins));
+        std::vector<DeviceFunction> others;
+        link(*module, one_form(context, *unaligned, isa, entries.back(), ptxas, others));
+        for (DeviceFunction& f : others) {
+            f.unaligned = true;
+            object.functions.push_back(f);
+        }
     }
     finish(*module, isa, entries);
     auto machine = target_machine(isa);
     optimize(*module, *machine);
+    keep_functions(*module, object.functions);
     if (llvm::verifyModule(*module)) throw std::runtime_error(symbol + ": LLVM finds the module malformed");
     object.bytes = generate(*module, *machine, llvm::CodeGenFileType::ObjectFile);
     check_undefined(object.bytes, symbol);
-    for (Cubin& cubin : cubins) {
-        object.functions.insert(object.functions.end(), cubin.functions.begin(), cubin.functions.end());
-    }
     return object;
 }
 

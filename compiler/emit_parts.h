@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "compiler/ptx.h"
 #include "fusebn/types.h"
 
 namespace fusebn {
@@ -23,6 +24,9 @@ void rename_entry(llvm::Module& module, const std::string& from, const std::stri
 
 // The instruction set's attributes, and everything but the entries made local.
 void finish(llvm::Module& module, InstructionSet isa, const std::vector<std::string>& entries);
+
+// For device_functions of the object that this becomes; where there are none, nothing.
+void keep_functions(llvm::Module& module, const std::vector<DeviceFunction>& functions);
 
 // Throws std::runtime_error where an object needs a symbol that not every program has.
 void check_undefined(const std::string& object, const std::string& symbol);

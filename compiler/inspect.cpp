@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "compiler/build.h"
+#include "compiler/device_report.h"
 #include "compiler/emit.h"
 #include "compiler/files.h"
 #include "compiler/lower.h"
@@ -60,6 +61,7 @@ void list(std::ostream& out, const ManifestKernel& k) {
     for (const ManifestVariant& v : k.variants) {
         out << "    " << std::left << std::setw(14) << to_string(v.isa) << std::right << std::setw(7) << v.object_bytes
             << " bytes  " << std::left << std::setw(8) << v.origin << to_text(v.schedule) << "\n";
+        for (const DeviceFunction& f : v.functions) out << "        " << to_text(f) << "\n";
     }
 }
 
@@ -80,7 +82,8 @@ std::string inspect(const InspectOptions& options) {
         }
         out << m.name << ": " << m.kernels.size() << " kernels, " << m.library_bytes << " bytes, by " << m.generator
             << "\ncache model: L1 " << m.caches.l1 / 1024 << " KB, L2 " << m.caches.l2 / 1024 << " KB, L3 "
-            << m.caches.l3 / 1024 << " KB\n\n";
+            << m.caches.l3 / 1024 << " KB\n"
+            << (m.ptxas.empty() ? "" : "CUDA kernels assembled by ptxas " + m.ptxas + "\n") << "\n";
         for (const ManifestKernel& k : m.kernels) list(out, k);
         return out.str();
     }

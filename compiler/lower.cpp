@@ -2,11 +2,13 @@
 
 #include <Halide.h>
 
+#include <map>
 #include <memory>
 #include <sstream>
 #include <stdexcept>
 
 #include "compiler/files.h"
+#include "compiler/lower_launches.h"
 #include "compiler/lower_mutators.h"
 #include "generators/batch_norm.h"
 #include "generators/elements.h"
@@ -160,10 +162,7 @@ struct Kernel {
     BatchNormFuncs funcs;
     Pipeline pipeline;
     Target target;
-    DropArgumentChecks drop;
-    std::unique_ptr<StoreTogether> together;
-    WholeVectors whole;
-    PlainComparisons plain;
+    std::vector<std::unique_ptr<Internal::IRMutator>> mutators;
 
     Kernel(const KernelSpec& spec_, const Schedule& schedule, InstructionSet isa, bool large)
         : Kernel(spec_, isa, large,
@@ -214,11 +213,8 @@ struct Kernel {
             }
         }
         pipeline = Pipeline(funcs.outputs());
-        pipeline.add_custom_lowering_pass(&drop, nullptr);
-        together = std::make_unique<StoreTogether>(funcs.tensors.name());
-        pipeline.add_custom_lowering_pass(together.get(), nullptr);
-        if (is_cuda(isa)) pipeline.add_custom_lowering_pass(&whole, nullptr);
-        if (isa == InstructionSet::opencl) pipeline.add_custom_lowering_pass(&plain, nullptr);
+        mutators = mutators_of(isa, funcs.tensors.name());
+        for (const auto& mutator : mutators) pipeline.add_custom_lowering_pass(mutator.get(), nullptr);
     }
 
     // What autoschedulers ask for: every extent, as it will be.
@@ -273,7 +269,15 @@ struct Kernel {
         result.bitcode = read_file(file.path());
         result.entry = name + "_argv";
         describe(result);
+        if (target.has_gpu_feature()) result.launches = launches_of(made, asked_for());
         return result;
+    }
+
+    // Shared memory depends on whether backward's tensors are asked for; where they are it is the most.
+    std::map<std::string, Expr> asked_for() const {
+        if (spec.op != Op::backward || spec.outer == any_extent) return {};
+        const std::string first = funcs.tensors.name() + (funcs.tensors.outputs() == 1 ? "" : ".0");
+        return {{first + ".extent." + std::to_string(parameters.dimensions - 1), static_cast<int>(spec.outer)}};
     }
 
     // What the LLVM stage is to know the tensors by.

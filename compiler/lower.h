@@ -4,10 +4,18 @@
 #include <string>
 #include <vector>
 
+#include "compiler/ptx.h"
 #include "generators/kernel_spec.h"
 #include "schedules/schedule.h"
 
 namespace fusebn {
+
+// What a device function is launched with; a number that is known at run time only is DeviceFunction::any.
+struct Launch {
+    std::string function;
+    int threads;               // of a block
+    int dynamic_shared_bytes;  // of a block
+};
 
 struct Lowered {
     std::string bitcode;  // of Halide's LLVM; defines `entry` (all other functions are internal or Halide's runtime's)
@@ -22,6 +30,7 @@ struct Lowered {
     // make a chunk's sums. 0: not at all.
     std::int64_t fetch_in_apply = 0, fetch_in_sum = 0;
     int fetch_repeats = 1;  // how often each line is asked for
+    std::vector<Launch> launches = {};
 };
 
 // Lowers a kernel for an instruction set. `large`: 64-bit offsets, for tensors of more than 2^31 - 1 elements.

@@ -3,106 +3,15 @@
 
 #include <Halide.h>
 
+#include <memory>
 #include <string>
-#include <utility>
 #include <vector>
+
+#include "fusebn/types.h"
 
 namespace fusebn {
 
-using namespace Halide;
-
-// The runtime has checked every argument, so the checks that Halide makes at a kernel's start go. Those of its
-// allocations are made by a later stage and stay.
-class DropArgumentChecks : public Internal::IRMutator {
-    using Internal::IRMutator::visit;
-    Internal::Stmt visit(const Internal::AssertStmt*) override { return Internal::Evaluate::make(0); }
-};
-
-// Halide stores a tuple's elements one after the other, each after the reading of its own operands. An output may lie
-// exactly in place of an input, so all elements are made before one is stored.
-class StoreTogether : public Internal::IRMutator {
-public:
-    // Of the Func of that name.
-    explicit StoreTogether(std::string tuple) : tuple_(std::move(tuple) + ".") {}
-
-private:
-    // Values, in the order in which they are made, and then what is stored. Their names are unique.
-    struct Straight {
-        std::vector<std::pair<std::string, Expr>> values;
-        std::vector<Internal::Stmt> stores;
-    };
-    // Whether there is nothing but values and stores of the tuple.
-    bool take_apart(const Internal::Stmt& s, Straight& into) const {
-        if (const auto* block = s.as<Internal::Block>()) {
-            return take_apart(block->first, into) && take_apart(block->rest, into);
-        }
-        if (const auto* let = s.as<Internal::LetStmt>()) {
-            into.values.emplace_back(let->name, let->value);
-            return take_apart(let->body, into);
-        }
-        const auto* store = s.as<Internal::Store>();
-        if (!store || store->name.rfind(tuple_, 0) != 0) return false;
-        into.values.emplace_back(Internal::unique_name("element"), store->value);
-        const Expr made = Internal::Variable::make(store->value.type(), into.values.back().first);
-        into.stores.push_back(
-            Internal::Store::make(store->name, made, store->index, store->param, store->predicate, store->alignment));
-        return true;
-    }
-    Internal::Stmt together(const Internal::Stmt& s) const {
-        Straight straight;
-        if (!take_apart(s, straight) || straight.stores.size() < 2) return Internal::Stmt();
-        Internal::Stmt all = Internal::Block::make(straight.stores);
-        for (auto value = straight.values.rbegin(); value != straight.values.rend(); ++value) {
-            all = Internal::LetStmt::make(value->first, value->second, all);
-        }
-        return all;
-    }
-    using Internal::IRMutator::visit;
-    Internal::Stmt visit(const Internal::Block* op) override {
-        const Internal::Stmt all = together(op);
-        return all.defined() ? all : IRMutator::visit(op);
-    }
-    Internal::Stmt visit(const Internal::LetStmt* op) override {
-        const Internal::Stmt all = together(op);
-        return all.defined() ? all : IRMutator::visit(op);
-    }
-
-    std::string tuple_;
-};
-
-// Halide reads and writes no more than 64 bits at once of a vector of 16-bit elements on a GPU; eight of them that lie
-// on 16 bytes become one number.
-class WholeVectors : public Internal::IRMutator {
-    using Internal::IRMutator::visit;
-    static bool eight(const Expr& index, const Expr& predicate, const Internal::ModulusRemainder& alignment,
-                      Type type) {
-        const auto* ramp = index.as<Internal::Ramp>();
-        return type == UInt(16, 8) && ramp && Internal::is_const_one(ramp->stride) &&
-               Internal::is_const_one(predicate) && alignment.modulus % 8 == 0 && alignment.remainder % 8 == 0;
-    }
-    static Expr base(const Expr& index) { return Internal::simplify(index.as<Internal::Ramp>()->base / 8); }
-    Expr visit(const Internal::Load* op) override {
-        if (!eight(op->index, op->predicate, op->alignment, op->type)) return IRMutator::visit(op);
-        return reinterpret(op->type, Internal::Load::make(UInt(128), op->name, base(op->index), op->image, op->param,
-                                                          Internal::const_true(), op->alignment / 8));
-    }
-    Internal::Stmt visit(const Internal::Store* op) override {
-        if (!eight(op->index, op->predicate, op->alignment, op->value.type())) return IRMutator::visit(op);
-        return Internal::Store::make(op->name, reinterpret(UInt(128), mutate(op->value)), base(op->index), op->param,
-                                     Internal::const_true(), op->alignment / 8);
-    }
-};
-
-// Halide 21 cannot turn vectors of strict comparisons into OpenCL's masks. Plain ones, after the last simplification,
-// are the same.
-class PlainComparisons : public Internal::IRMutator {
-    using Internal::IRMutator::visit;
-    Expr visit(const Internal::Call* op) override {
-        if (op->is_intrinsic(Internal::Call::strict_lt)) return mutate(op->args[0]) < mutate(op->args[1]);
-        if (op->is_intrinsic(Internal::Call::strict_le)) return mutate(op->args[0]) <= mutate(op->args[1]);
-        if (op->is_intrinsic(Internal::Call::strict_eq)) return mutate(op->args[0]) == mutate(op->args[1]);
-        return IRMutator::visit(op);
-    }
-};
+// In the order in which they are applied; `tensors` is the name of the Func that is y or dx.
+std::vector<std::unique_ptr<Halide::Internal::IRMutator>> mutators_of(InstructionSet isa, const std::string& tensors);
 
 }  // namespace fusebn

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "compiler/build.h"
+#include "compiler/device_report.h"
 #include "compiler/doctor.h"
 #include "compiler/import.h"
 #include "compiler/inspect.h"
@@ -23,6 +24,7 @@ struct BuildArguments {
     std::string spec, name;
     std::vector<std::string> targets, records, tuned_on;
     BuildOptions options;
+    bool verbose = false;
 };
 
 struct TuneArguments {
@@ -65,6 +67,7 @@ int run_build(const BuildArguments& a) {
         std::cout << "; " << result.compiled << " objects compiled, " << result.reused << " reused, " << std::fixed
                   << std::setprecision(1) << seconds.count() << " s\n";
     }
+    if (a.verbose || !result.up_to_date) report_functions(std::cout, result.manifest, a.verbose);
     if (result.ptx_alone) {
         std::cout
             << "no ptxas was found: the CUDA kernels hold PTX alone, which the driver compiles when they are first "
@@ -147,7 +150,11 @@ int main(int argc, char** argv) {
     build_command->add_flag("--strict", b.options.strict, "Fail where a record is of another version")
         ->needs(records_option);
     add_caches(*build_command, b.options.caches);
-    build_command->add_flag("-q,--quiet", b.options.quiet, "Print errors only");
+    build_command->add_flag("--allow-spills", b.options.allow_spills,
+                            "Take CUDA kernels whose functions spill registers to memory");
+    auto* quiet_flag = build_command->add_flag("-q,--quiet", b.options.quiet, "Print errors only");
+    build_command->add_flag("-v,--verbose", b.verbose, "Print what every function of the CUDA kernels takes")
+        ->excludes(quiet_flag);
 
     TuneArguments t;
     auto* tune_command =

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "compiler/ptx.h"
 #include "compiler/spec.h"
 #include "schedules/schedule.h"
 
@@ -17,6 +18,7 @@ struct ManifestVariant {
     std::string origin;
     std::string symbol;
     std::int64_t object_bytes = 0;
+    std::vector<DeviceFunction> functions = {};  // of a CUDA variant that was assembled; else none
 };
 
 struct ManifestKernel {
@@ -28,6 +30,7 @@ struct ManifestKernel {
 struct Manifest {
     std::string name, generator;
     std::string digest;  // of everything that the library's bytes depend on
+    std::string ptxas;   // the version that assembled the CUDA variants; "" where none was
     CacheModel caches;
     std::vector<ManifestKernel> kernels;
     std::int64_t library_bytes = 0;

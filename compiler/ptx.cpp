@@ -116,6 +116,17 @@ std::optional<std::string> find_ptxas() {
     return std::nullopt;
 }
 
+std::string ptxas_version(const std::string& ptxas) {
+    int status = 0;
+    const std::string said = run({ptxas, "--version"}, status);
+    static const std::regex version(R"(\bV(\d+(?:\.\d+)+))");
+    std::smatch m;
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || !std::regex_search(said, m, version)) {
+        throw std::runtime_error(ptxas + " --version: expected a version like V13.0.88, found: " + said);
+    }
+    return m[1];
+}
+
 Cubin assemble(const std::string& ptxas, const std::string& ptx, int sm) {
     const TemporaryFile in, out;
     write_file(in.path(), ptx);
@@ -127,6 +138,7 @@ Cubin assemble(const std::string& ptxas, const std::string& ptx, int sm) {
     cubin.sm = sm;
     cubin.bytes = read_file(out.path());
     static const std::regex entry(R"(Compiling entry function '([^']+)')"), registers(R"(Used (\d+) registers)"),
+        shared(R"((\d+) bytes smem)"),
         spills(R"((\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads)");
     std::istringstream lines(said);
     for (std::string line; std::getline(lines, line);) {
@@ -139,6 +151,7 @@ Cubin assemble(const std::string& ptxas, const std::string& ptx, int sm) {
             cubin.functions.back().spill_bytes = std::stoi(m[2]) + std::stoi(m[3]);
         } else if (!cubin.functions.empty() && std::regex_search(line, m, registers)) {
             cubin.functions.back().registers = std::stoi(m[1]);
+            if (std::regex_search(line, m, shared)) cubin.functions.back().shared_bytes = std::stoi(m[1]);
         }
     }
     return cubin;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <sstream>
-#include <stdexcept>
 
 #include "compiler/emit.h"
 #include "compiler/files.h"
@@ -60,19 +59,9 @@ int entry_alignment(const ManifestKernel& k, const ManifestVariant& v) {
 std::string compile(const ManifestKernel& k, const ManifestVariant& v, const std::optional<std::string>& ptxas) {
     const Lowered lowered = lower(k.kernel, v.schedule, v.isa, k.large);
     if (!is_device(v.isa)) return emit_kernel(lowered, v.isa, v.symbol, Emit::object).bytes;
-    DeviceObject object;
-    if (entry_alignment(k, v) > 0) {
-        const Lowered unaligned = lower(k.kernel, unaligned_schedule(v.schedule), v.isa, k.large);
-        object = emit_device_kernel(lowered, &unaligned, v.isa, v.symbol, ptxas);
-    } else {
-        object = emit_device_kernel(lowered, nullptr, v.isa, v.symbol, ptxas);
-    }
-    for (const DeviceFunction& f : object.functions) {
-        if (f.spill_bytes == 0) continue;
-        throw std::runtime_error(f.name + " spills " + std::to_string(f.spill_bytes) + " bytes of registers with " +
-                                 to_text(v.schedule) + "; give it a schedule with a smaller vector or unroll");
-    }
-    return object.bytes;
+    if (entry_alignment(k, v) == 0) return emit_device_kernel(lowered, nullptr, v.isa, v.symbol, ptxas).bytes;
+    const Lowered unaligned = lower(k.kernel, unaligned_schedule(v.schedule), v.isa, k.large);
+    return emit_device_kernel(lowered, &unaligned, v.isa, v.symbol, ptxas).bytes;
 }
 
 }  // namespace fusebn

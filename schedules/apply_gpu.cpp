@@ -247,7 +247,7 @@ void apply_interleaved_gpu(BatchNormFuncs& f, const Schedule& schedule) {
         group.gpu_blocks(block).gpu_threads(c);
         accumulate(red.group.sums, group, c);
         place_affine_of_sums(f, {group, block});
-        place_interleaved_chunks(red, {group, block}, schedule.vector, tile);
+        place_interleaved_chunks(red, {group, block}, statistics_width(f.spec, schedule.vector), tile);
         place_totals(red);
     }
     place_channel_results(f);

@@ -35,6 +35,10 @@ int vector_of(std::int64_t row, DataType dtype) {
     return vector;
 }
 
+bool wants_registers(const KernelSpec& spec) {
+    return spec.op == Op::backward && (spec.residual == Residual::batch_norm || spec.activation == Activation::silu);
+}
+
 }  // namespace
 
 GpuModel gpu_model(InstructionSet isa) {
@@ -43,6 +47,16 @@ GpuModel gpu_model(InstructionSet isa) {
     if (isa == InstructionSet::cuda_sm_100) gpu = {227 << 10, 148, true};
     if (isa == InstructionSet::opencl) gpu = {32 << 10, 16, false};  // what OpenCL 1.2 asks of every device
     return gpu;
+}
+
+int statistics_width(const KernelSpec& spec, int vector) {
+    return wants_registers(spec) ? std::min(vector, 4) : vector;
+}
+
+int longest_statistics_block(const KernelSpec& spec, int vector) {
+    // A thread of 256 may have 255 registers, one of 512 has 128. A group's chunks are made side by side.
+    const int threads = wants_registers(spec) && vector > 1 ? most_statistics_threads / 2 : most_statistics_threads;
+    return threads / numerics::interleaved::chunks_per_group * statistics_width(spec, vector);
 }
 
 std::int64_t planar_chunks(const KernelSpec& spec) {
@@ -135,9 +149,7 @@ Schedule default_gpu_schedule(const KernelSpec& spec, const GpuModel& gpu) {
         tile /= 2;
     }
     if (!gpu.vector_conditions && channels % tile != 0) s.vector = 1;
-    // A group's chunks are made side by side.
-    const std::int64_t most_tile = most_statistics_threads / numerics::interleaved::chunks_per_group * s.vector;
-    tile = std::min(tile, most_tile);
+    tile = std::min<std::int64_t>(tile, longest_statistics_block(spec, s.vector));
     s.block = static_cast<int>(std::max<std::int64_t>(tile, s.vector));
     const int columns = s.block / s.vector;
     s.threads = columns * std::max(1, apply_threads / columns);

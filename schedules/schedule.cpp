@@ -176,10 +176,10 @@ void check_gpu(const Schedule& s, const KernelSpec& spec) {
         if (s.block > 64) refuse("block", std::to_string(s.block), "allowed in the planar view: 0 to 64 channels");
         return;
     }
-    // A group's 16 chunks are made side by side.
-    constexpr int chunks = numerics::interleaved::chunks_per_group;
-    if (s.block < 1 || s.block % s.vector != 0 || chunks * s.block > most_statistics_threads * s.vector) {
-        refuse("block", std::to_string(s.block), "allowed on a GPU: multiples of vector up to 32 of them");
+    const int longest = longest_statistics_block(spec, s.vector);
+    if (s.block < 1 || s.block % s.vector != 0 || s.block > longest) {
+        refuse("block", std::to_string(s.block),
+               "allowed on a GPU: multiples of vector up to " + std::to_string(longest));
     }
     if (s.task < 2 * s.threads / (s.block / s.vector)) {
         refuse("task", std::to_string(s.task),

@@ -111,6 +111,11 @@ Schedule unaligned_schedule(const Schedule& gpu_schedule);
 // derivative find no registers.
 inline constexpr int most_statistics_threads = 512;
 
+// Of an interleaved kernel on a GPU: the channels of which a thread makes a chunk's sums, and the most channels of a
+// block, by what the sums of two branches or silu's derivative leave of the registers.
+int statistics_width(const KernelSpec& spec, int vector);
+int longest_statistics_block(const KernelSpec& spec, int vector);
+
 // Chunks of a channel, of known extents (generators/numerics.h).
 std::int64_t planar_chunks(const KernelSpec& spec);
 

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <map>
+#include <regex>
 #include <set>
 #include <sstream>
 #include <stdexcept>
@@ -241,6 +242,20 @@ std::vector<Symbol> symbols(const std::string& path) {
         words >> number >> value >> size >> type >> bind >> visibility >> section >> name;
         if (name.empty() || number == "Num:" || number.back() != ':') continue;
         all.push_back({name, section == "UND", bind != "LOCAL", visibility == "HIDDEN"});
+    }
+    return all;
+}
+
+// "  [Nr] Name              Type            Address          Off    Size   ES Flg Lk Inf Al", the flags left out where
+// there are none.
+std::vector<Section> sections(const std::string& object) {
+    std::vector<Section> all;
+    static const std::regex row(
+        R"(^ *\[ *\d+\] (\S+) +[A-Z_0-9]+ +[0-9a-f]{16} [0-9a-f]+ [0-9a-f]+ [0-9a-f]+ +([A-Za-z]*) +\d+ +\d+ +\d+$)");
+    std::istringstream in(run(std::string(FUSEBN_READELF) + " --sections --wide '" + object + "'"));
+    for (std::string line; std::getline(in, line);) {
+        std::smatch m;
+        if (std::regex_match(line, m, row)) all.push_back({m[1], m[2]});
     }
     return all;
 }

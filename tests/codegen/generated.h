@@ -86,6 +86,11 @@ struct Symbol {
 // Of an object, or of all members of an archive.
 std::vector<Symbol> symbols(const std::string& path);
 
+struct Section {
+    std::string name, flags;  // in readelf's letters: "AX"
+};
+std::vector<Section> sections(const std::string& object);
+
 using TemporaryDirectory = fusebn::TemporaryFolder;
 
 // What f throws, as text; "" when it throws nothing.

@@ -6,6 +6,7 @@
 
 #include "codegen/generated.h"
 #include "compiler/build.h"
+#include "compiler/device_report.h"
 #include "compiler/files.h"
 #include "compiler/variant.h"
 
@@ -75,6 +76,45 @@ TEST(Manifests, ReadBackAsTheyWereWritten) {
     }
 }
 
+Manifest assembled() {
+    Manifest m = example();
+    m.ptxas = "13.0.88";
+    m.kernels[0].variants[1].functions = {{"one", false, 32, 16, 1024, 8, 0, 256},
+                                          {"two", true, 255, 0, DeviceFunction::any, 0, 40, DeviceFunction::any}};
+    return m;
+}
+
+TEST(Manifests, KeepWhatDeviceFunctionsTake) {
+    const Manifest before = assembled(), after = manifest_from_json(to_json(before));
+    EXPECT_EQ(to_json(after), to_json(before));
+    EXPECT_EQ(after.ptxas, "13.0.88");
+    EXPECT_TRUE(after.kernels[0].variants[0].functions.empty());
+    const auto& functions = after.kernels[0].variants[1].functions;
+    ASSERT_EQ(functions.size(), 2u);
+    EXPECT_EQ(functions[0].name, "one");
+    EXPECT_FALSE(functions[0].unaligned);
+    EXPECT_EQ(functions[0].registers, 32);
+    EXPECT_EQ(functions[0].shared_bytes, 16);
+    EXPECT_EQ(functions[0].dynamic_shared_bytes, 1024);
+    EXPECT_EQ(functions[0].stack_bytes, 8);
+    EXPECT_EQ(functions[0].spill_bytes, 0);
+    EXPECT_EQ(functions[0].threads, 256);
+    EXPECT_TRUE(functions[1].unaligned);
+    EXPECT_EQ(functions[1].spill_bytes, 40);
+    EXPECT_EQ(functions[1].dynamic_shared_bytes, DeviceFunction::any);
+    EXPECT_EQ(functions[1].threads, DeviceFunction::any);
+    for (const auto& [from, to] :
+         std::vector<std::pair<std::string, std::string>>{{"\"registers\": 32", "\"registers\": \"many\""},
+                                                          {"\"threads\": \"any\"", "\"threads\": \"some\""},
+                                                          {"\"unaligned\": true", "\"unaligned\": \"yes\""},
+                                                          {"\"ptxas\": \"13.0.88\"", "\"ptxas\": null"}}) {
+        std::string bad = to_json(before);
+        ASSERT_TRUE(contains(bad, from)) << from;
+        bad.replace(bad.find(from), from.size(), to);
+        EXPECT_NE(refusal([&] { manifest_from_json(bad); }), "") << to;
+    }
+}
+
 TEST(Manifests, RefuseWhatIsNone) {
     for (const char* text : {"", "[]", "{}", "null", "42", "\"text\"", "{\"name\": \"x\"}", "{\"name\": 3}"}) {
         EXPECT_NE(refusal([&] { manifest_from_json(text); }), "") << text;
@@ -104,6 +144,18 @@ TEST_F(Inspect, ListsAllKernelsOrOne) {
     EXPECT_TRUE(contains(one, planar_inference)) << one;
     EXPECT_FALSE(contains(one, "train_forward")) << one;
     EXPECT_EQ(inspect(planar_inference), one);
+}
+
+TEST_F(Inspect, ShowsWhatDeviceFunctionsTake) {
+    EXPECT_FALSE(contains(inspect(""), "ptxas"));
+    const Manifest m = assembled();
+    write_file(directory / "example.json", to_json(m));
+    EXPECT_TRUE(contains(inspect(""), "CUDA kernels assembled by ptxas 13.0.88\n")) << inspect("");
+    for (const char* kernel : {"", planar_inference}) {
+        for (const DeviceFunction& f : m.kernels[0].variants[1].functions) {
+            EXPECT_TRUE(contains(inspect(kernel), to_text(f) + "\n")) << inspect(kernel);
+        }
+    }
 }
 
 TEST_F(Inspect, TakesAnArchiveForItsManifest) {
