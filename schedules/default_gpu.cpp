@@ -8,7 +8,8 @@
 //   task      samples or rows of a block: about 16 Ki elements, in backward 32 Ki, for which its
 //             channels' f64 divisions and roots are made once; fewer where that would leave multiprocessors without
 //             a block
-//   block     interleaved: channels of a block, 512 bytes of f32, so that a warp's accesses are whole lines
+//   block     interleaved: channels of a block, 512 bytes of f32, so that a warp's accesses are whole lines; half of
+//             that in the backward of two branches or of silu, whose sums want the registers of 512 threads for 256
 //   unroll    4 accesses of a thread on their way at once
 
 #include <algorithm>

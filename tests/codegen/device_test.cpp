@@ -206,6 +206,15 @@ TEST(GpuSchedules, AreLegalByDefaultAndSayWhatIsNot) {
     s.vector = 1;
     s.threads = 2000;
     EXPECT_FALSE(is_legal(s, odd));
+    // Two branches have half the threads for their statistics.
+    KernelSpec k{Op::backward, View::interleaved, DataType::f32, Activation::relu, Residual::none, 802816, 256, 1};
+    s = default_gpu_schedule(k, gpu_model(InstructionSet::cuda_sm_80));
+    s.block = 128;
+    EXPECT_TRUE(is_legal(s, k)) << to_text(s);
+    k.residual = Residual::batch_norm;
+    const std::string refused = codegen::refusal([&] { check_legal(s, k); });
+    EXPECT_NE(refused.find("block: found 128"), std::string::npos) << refused;
+    EXPECT_NE(refused.find("multiples of vector up to 64"), std::string::npos) << refused;
 }
 
 }  // namespace
