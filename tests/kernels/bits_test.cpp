@@ -120,7 +120,7 @@ TEST(TwoResults, AreBothMadeBeforeEitherIsStored) {
         for (const Op op : {Op::train_forward, Op::backward}) {
             const Case c{op, View::planar, DataType::f32, Activation::relu, residual, 4, 8, 784};
             const Inputs inputs = random_inputs(c, Data::ordinary);
-            const Result apart = run(kernels_plain::kernels(), c, inputs);
+            const Result apart = run(kernels_stream::kernels(), c, inputs);
             std::vector<How> hows = {{.out = Place::x}, {.out = Place::addend}};
             if (op == Op::backward) {
                 hows = {{.out = Place::x, .addend_out = Place::dy}, {.out = Place::dy, .addend_out = Place::x}};
