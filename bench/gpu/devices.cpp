@@ -1,10 +1,12 @@
 #include <memory>
 
+#include "cuda.h"
 #include "modes.h"
 
 using namespace fusebn;
 
 bool run_devices(const std::vector<Row>& rows) {
+    (void)cuda();  // says where there is no driver
     const int count = device_count(DeviceKind::cuda);
     if (count < 2) {
         std::printf("{\"gpus\": %d}\n", count);

@@ -17,7 +17,7 @@ constexpr const char* usage =
     "  --help        this\n";
 
 int refuse(const std::string& sentence) {
-    std::fprintf(stderr, "fusebn_gpu_bench: %s\n%s", sentence.c_str(), usage);
+    std::fprintf(stderr, "fusebn_gpu_bench: %s\n", sentence.c_str());
     return 2;
 }
 
@@ -37,7 +37,7 @@ int run(const std::string& mode, const std::string& part) {
         }
         return refuse("--first-call: found only backward rows; expected a forward row");
     }
-    if (!mode.empty()) return refuse("found the option " + mode + ", which there is not");
+    if (!mode.empty()) return refuse("found the option " + mode + "; --help says which there are");
     return run_rows_apart(chosen) ? 0 : 1;
 }
 
