@@ -59,6 +59,6 @@ if python3 -c 'import torch; assert torch.cuda.is_available()' 2> /dev/null; the
 else
   echo "gpu.sh: no PyTorch with a GPU here; not run" >&2
 fi
-into table.md python3 "$folder/report.py" "$results"/*.jsonl
+into table.md python3 "$folder/report.py" "$results"/*.jsonl -o "$results"
 tail -n 30 "$results/table.md"
 exit "$status"
