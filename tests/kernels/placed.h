@@ -18,7 +18,9 @@ public:
         channel_stride_ = planar ? c.inner + how.channel_gap : 1;
         outer_stride_ = (planar ? c.channels * channel_stride_ : c.channels) + how.outer_gap;
         first_ = guard + static_cast<std::size_t>(how.offset);
-        size_ = static_cast<std::size_t>(c.outer * outer_stride_) + 3 * guard;
+        const std::int64_t last_sample = planar ? (c.channels - 1) * channel_stride_ + c.inner : c.channels;
+        size_ = first_ + static_cast<std::size_t>((c.outer - 1) * outer_stride_ + last_sample);
+        if (how.room_behind) size_ += 2 * guard;
         memory_.reset(static_cast<std::uint8_t*>(std::aligned_alloc(64, (size_ * width_ + 63) / 64 * 64)));
         for (std::size_t i = 0; i < size_; ++i) std::memcpy(at(i), &pattern, width_);
         if (how.device.kind == fusebn::DeviceKind::cpu) return;

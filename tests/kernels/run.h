@@ -22,6 +22,7 @@ struct How {
     Place out = Place::apart;         // y, dx
     Place addend_out = Place::apart;  // dresidual, dx2
     int channel_gap = 0, outer_gap = 0;
+    bool room_behind = true;       // false: a tensor's memory ends with its last element
     int offset = 0;                // elements by which tensors lie beside a 64-byte line
     bool frozen = false;           // backward: by the running statistics, as constants
     bool without_tensors = false;  // backward: the parameters' gradients alone
