@@ -27,8 +27,24 @@ const auto guard = TailStrategy::GuardWithIf;
 struct Block {
     Func& consumer;
     Var loop;
-    LoopLevel level() const { return LoopLevel(consumer, loop); }
+
+    // f in the block's shared memory: whole f64s, by padding it along one of its dimensions. Where values of several
+    // types are there, Halide 21 rounds down what the narrower ones need, and others lie upon their last.
+    Func& share(Func& f, const Var& along) const {
+        f.compute_at(consumer, loop).store_in(MemoryType::GPUShared);
+        const int of_an_f64 = static_cast<int>(sizeof(double)) / f.types()[0].bytes();
+        return of_an_f64 > 1 ? f.align_storage(along, of_an_f64) : f;
+    }
 };
+
+// A block's channels, `tile` of them; the last block may have fewer, and no more are made: there are none to read.
+void bound_channels(Func& f, const KernelSpec& spec, int tile) {
+    if (spec.channels != any_extent && spec.channels % tile == 0) {
+        f.bound_extent(c, tile);
+    } else {
+        f.bound_storage(c, tile);
+    }
+}
 
 // Accumulators in the registers of the thread that stores `result`'s element at loop `thread`.
 void accumulate(Func& sums, Func& result, const Var& thread) {
@@ -42,8 +58,7 @@ void place_planar_chunks(Reduction& red, const Block& at, int width, int chunks,
     for (ChunkSum& sum : red.sums) {
         Func sums = sum.all.f, row = sum.row.f;
         Func stored = sums.in();
-        stored.compute_at(at.level()).store_in(MemoryType::GPUShared).bound_extent(l, numerics::planar::lanes);
-        stored.bound_extent(c, channels);
+        at.share(stored, l).bound_extent(l, numerics::planar::lanes).bound_extent(c, channels);
         if (chunks > 0) stored.bound_extent(k, chunks);
         stored.split(l, l, lane, width).vectorize(lane).reorder(lane, l, k, c).fuse(l, k, thread);
         stored.fuse(thread, c, thread).split(thread, turn, thread, threads, guard);
@@ -60,18 +75,20 @@ void place_planar_chunks(Reduction& red, const Block& at, int width, int chunks,
     std::vector<Func> folds = red.pivots;
     folds.push_back(red.chunk);
     for (Func& fold : folds) {
-        fold.compute_at(at.level()).store_in(MemoryType::GPUShared).bound_extent(c, channels);
+        at.share(fold, k).bound_extent(c, channels);
         if (chunks > 0) fold.bound_extent(k, chunks);
         fold.reorder(k, c).fuse(k, c, thread).split(thread, turn, thread, threads, guard).gpu_threads(thread);
     }
 }
 
 // A chunk of `width` channels by one thread, all of it in registers.
-void place_interleaved_chunks(Reduction& red, const Block& at, int width, int channels) {
-    const Var thread = Var("thread"), lane = Var("lane");
-    red.chunk.compute_at(at.level()).store_in(MemoryType::GPUShared);
-    red.chunk.bound_extent(k, numerics::interleaved::chunks_per_group).bound_extent(c, channels);
-    red.chunk.split(c, c, lane, width).vectorize(lane).reorder(lane, c, k).fuse(c, k, thread).gpu_threads(thread);
+void place_interleaved_chunks(Reduction& red, const Block& at, const KernelSpec& spec, int width, int tile) {
+    const Var thread = Var("thread"), lane = Var("lane"), turn = Var("turn");
+    at.share(red.chunk, c).bound_extent(k, numerics::interleaved::chunks_per_group);
+    bound_channels(red.chunk, spec, tile);
+    red.chunk.split(c, c, lane, width, TailStrategy::RoundUp).vectorize(lane);  // whole vectors, as many as there are
+    // One turn, whose guard leaves blocks their number of threads.
+    red.chunk.split(c, turn, c, tile / width, guard).reorder(lane, c, k, turn).fuse(c, k, thread).gpu_threads(thread);
     const auto in_thread = [&](Func& f) {
         accumulate(f, red.chunk, thread);
         f.bound_extent(c, width).vectorize(c);
@@ -87,7 +104,7 @@ void place_totals(Reduction& red) {
     const Var block = Var("block"), thread = Var("thread"), turn = Var("turn");
     total.compute_root().split(c, block, c, channels_of_a_total, guard).gpu_blocks(block).gpu_threads(c);
     accumulate(red.total.sums, total, c);
-    section.compute_at(total, block).store_in(MemoryType::GPUShared).bound_extent(c, channels_of_a_total);
+    Block{total, block}.share(section, c).bound_extent(c, channels_of_a_total);
     section.split(g, turn, g, sections_of_a_total, guard).reorder(c, g, turn).fuse(c, g, thread).gpu_threads(thread);
     accumulate(red.section.sums, section, thread);
     red.section.sums.update().unroll(red.section.in, section_unroll);
@@ -100,14 +117,16 @@ std::vector<Func> channel_values(const BatchNormFuncs& f) {
 }
 
 // Backward's sums take the affine values too, in a launch of their own.
-void place_affine_of_sums(BatchNormFuncs& f, const Block& at) {
+void place_affine_of_sums(BatchNormFuncs& f, const Block& at, int channels) {
     if (f.spec.op != Op::backward) return;
     std::vector<Func> sums;
     for (Reduction& red : f.reductions) {
         for (ChunkSum& sum : red.sums) sums.push_back(sum.row.f.defined() ? sum.row.f : sum.all.f);
     }
     for (Func& v : f.affine) {
-        v.clone_in(sums).compute_at(at.level()).store_in(MemoryType::GPUShared).gpu_threads(c);
+        Func clone = v.clone_in(sums);
+        at.share(clone, c).gpu_threads(c);
+        bound_channels(clone, f.spec, channels);
     }
 }
 
@@ -124,6 +143,26 @@ void place_channel_results(BatchNormFuncs& f) {
     if (!f.channel_results.defined()) return;
     const Var block = Var("block");
     f.channel_results.split(c, block, c, channel_threads, guard).gpu_blocks(block).gpu_threads(c);
+}
+
+// Statistics of a channel by several blocks, each a group of chunks; totals; and what is made of those.
+void place_split_planar_sums(BatchNormFuncs& f, const Schedule& schedule) {
+    const Var block = Var("block"), one = Var("one");
+    for (Reduction& red : f.reductions) {
+        Func group = red.group.result;
+        group.compute_root().split(g, g, one, 1).reorder(one, c, g).fuse(c, g, block);
+        group.gpu_blocks(block).gpu_threads(one);
+        accumulate(red.group.sums, group, one);
+        place_affine_of_sums(f, {group, block}, 1);
+        const int chunks = numerics::planar::chunks_per_group;
+        // 4 lanes a thread, of 16-bit elements too: 8 of them (in both loops) took 1.09 times as long in 64 channels of
+        // 112x112.
+        const int width = std::min(schedule.vector, 4);
+        place_planar_chunks(red, {group, block}, width, chunks, 1,
+                            std::min(chunks * numerics::planar::lanes / width, most_statistics_threads));
+        place_totals(red);
+    }
+    place_channel_results(f);
 }
 
 }  // namespace
@@ -194,47 +233,29 @@ void apply_planar_gpu(BatchNormFuncs& f, const Schedule& schedule) {
     const Var blocks = staged ? column : block;
     if (!staged) f.tensors.fuse(column, run, block);
     f.tensors.gpu_blocks(blocks);
-    for (Func& v : channel_values(f)) {
-        v.compute_at(f.tensors, blocks).store_in(MemoryType::GPUShared).bound_extent(c, tile).gpu_threads(c);
-    }
-    if (f.reductions.empty()) return;
-
-    if (staged) {
+    const Block at{f.tensors, blocks};
+    if (staged && !f.reductions.empty()) {
         for (Func& input : f.inputs) {
             Func slab = input.in();
             const std::vector<Var> vars = slab.args();
-            slab.compute_at(f.tensors, blocks).store_in(MemoryType::GPUShared);
-            slab.bound_extent(vars[1], tile);
+            at.share(slab, f.spec.outer > f.spec.inner ? vars[2] : vars[0]).bound_extent(vars[1], tile);
             by_threads(slab, vars[0], vars[1], vars[2]);
         }
         const int width = staged_width(f.spec, schedule);
         for (Reduction& red : f.reductions) {
-            place_planar_chunks(red, {f.tensors, blocks}, width, 0, tile, schedule.threads);
+            place_planar_chunks(red, at, width, 0, tile, schedule.threads);
             for (Level* level : {&red.group, &red.section, &red.total}) {
-                level->result.compute_at(f.tensors, blocks).store_in(MemoryType::GPUShared).gpu_threads(c);
+                at.share(level->result, c).gpu_threads(c);
                 accumulate(level->sums, level->result, c);
             }
         }
         f.channel_results.split(c, column, c, tile, guard).gpu_blocks(column).gpu_threads(c);
         f.channel_results.compute_with(f.tensors, column);
-        return;
+    } else {
+        place_split_planar_sums(f, schedule);
     }
-    for (Reduction& red : f.reductions) {
-        Func group = red.group.result;
-        const Var one = Var("one");
-        group.compute_root().split(g, g, one, 1).reorder(one, c, g).fuse(c, g, block);
-        group.gpu_blocks(block).gpu_threads(one);
-        accumulate(red.group.sums, group, one);
-        place_affine_of_sums(f, {group, block});
-        const int chunks = numerics::planar::chunks_per_group;
-        // 4 lanes a thread, of 16-bit elements too: 8 of them (in both loops) took 1.09 times as long in 64 channels of
-        // 112x112.
-        const int width = std::min(schedule.vector, 4);
-        place_planar_chunks(red, {group, block}, width, chunks, 1,
-                            std::min(chunks * numerics::planar::lanes / width, most_statistics_threads));
-        place_totals(red);
-    }
-    place_channel_results(f);
+    // Last: the clones that sums have of them take over what is said of them before.
+    for (Func& v : channel_values(f)) at.share(v, c).bound_extent(c, tile).gpu_threads(c);
 }
 
 void apply_interleaved_gpu(BatchNormFuncs& f, const Schedule& schedule) {
@@ -246,8 +267,8 @@ void apply_interleaved_gpu(BatchNormFuncs& f, const Schedule& schedule) {
         group.compute_root().split(c, column, c, tile, guard).reorder(c, column, g).fuse(column, g, block);
         group.gpu_blocks(block).gpu_threads(c);
         accumulate(red.group.sums, group, c);
-        place_affine_of_sums(f, {group, block});
-        place_interleaved_chunks(red, {group, block}, statistics_width(f.spec, schedule.vector), tile);
+        place_affine_of_sums(f, {group, block}, tile);
+        place_interleaved_chunks(red, {group, block}, f.spec, statistics_width(f.spec, schedule.vector), tile);
         place_totals(red);
     }
     place_channel_results(f);
@@ -272,7 +293,8 @@ void apply_interleaved_gpu(BatchNormFuncs& f, const Schedule& schedule) {
     f.tensors.reorder(order).fuse(x, y, thread).gpu_threads(thread);
     f.tensors.fuse(column, run, block).gpu_blocks(block);
     for (Func& v : channel_values(f)) {
-        v.compute_at(f.tensors, block).store_in(MemoryType::GPUShared).bound_extent(c, tile).gpu_threads(c);
+        Block{f.tensors, block}.share(v, c).gpu_threads(c);
+        bound_channels(v, f.spec, tile);
         // A thread's own channels, for all of its rows.
         Func kept = v.in(f.tensors);
         kept.compute_at(f.tensors, thread).store_in(MemoryType::Register).bound_extent(c, schedule.vector).vectorize(c);

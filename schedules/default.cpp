@@ -26,10 +26,10 @@
 //             1.4 times as fast; 64 channels within some hundredths, either way).
 //   repeat    where the tensors exceed the L3 cache and are prefetched. planar: where they are 1.5 times the L3 cache,
 //             below which prefetches are hardly dropped (backward 128x28x28: 0.8), or are stored through the cache
-//             (training 2048x7x7, second branch or residual: 1.28 and 1.13 times as fast), and a task's slabs are
+//             (training 2048x7x7, second branch or residual: 1.28 and 1.14 times as fast), and a task's slabs are
 //             within twice the L2 cache (64x112x112, whose slabs are 1.6 MB: 0.96). 8 where x alone is read (training
 //             256x56x56: 1.28 to 1.4 times as fast, 512x28x28 1.34), 4 where several tensors are (backward, residuals:
-//             1.0 to 1.28 times as fast as once, and 0.95 to 1.2 times as 8, in geometric mean 1.05), and where a turn
+//             1.0 to 1.28 times as fast as once, and 0.87 to 1.2 times as 8, in geometric mean 1.04), and where a turn
 //             is less than a line. interleaved: 4 (1.02 to 1.1).
 //   block     interleaved: channels whose chunk (64 rows) fits half of the L2 cache and whose accumulators (12 bytes a
 //             channel) fit half of the L1 cache, at least 4 lines to a row. Few rows are few groups of chunks, which

@@ -75,7 +75,9 @@ std::int64_t staged_bytes(const KernelSpec& spec) {
     // Chunks of two lengths would be read element by element (ViewShape::stays_within).
     using numerics::planar::chunk_elements;
     if (spec.inner > chunk_elements && spec.inner % chunk_elements != 0) return 0;
-    const std::int64_t slabs = traffic(spec).read_twice * spec.outer * spec.inner * element_bytes(spec.dtype);
+    const std::int64_t padding = std::min(spec.outer, spec.inner) * static_cast<std::int64_t>(sizeof(double));
+    const std::int64_t slabs =
+        traffic(spec).read_twice * (spec.outer * spec.inner * element_bytes(spec.dtype) + padding);
     // A chunk's lanes of up to three sums in f32, of two branches, and its results in f64.
     return slabs + planar_chunks(spec) * (2 * 3 * lanes * 4 + 64) + 1024;
 }
@@ -110,9 +112,11 @@ Schedule default_gpu_schedule(const KernelSpec& spec, const GpuModel& gpu) {
         const std::int64_t staged = staged_bytes(spec);
         const bool fits = staged > 0 && staged <= gpu.shared_bytes;
         // Short rows go with their neighbours, so that whole sectors are read and written.
+        const bool known = spec.inner != any_extent && spec.channels != any_extent;
+        const std::int64_t row_bytes = inner * element_bytes(spec.dtype);
         std::int64_t tile = 1;
-        while (spec.inner != any_extent && tile < 8 && inner * tile * element_bytes(spec.dtype) < short_row &&
-               channels % (2 * tile) == 0 && (!fits || blocks_at_once * 2 * tile * staged <= gpu.shared_bytes)) {
+        while (known && tile < 8 && tile * row_bytes < short_row && channels % (2 * tile) == 0 &&
+               (!fits || blocks_at_once * 2 * tile * staged <= gpu.shared_bytes)) {
             tile *= 2;
         }
         if (tile > 1) s.block = static_cast<int>(tile);

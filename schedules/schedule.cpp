@@ -173,7 +173,10 @@ void check_gpu(const Schedule& s, const KernelSpec& spec) {
                "only planar train_forward and backward of known extents go by channels on a GPU; allowed: rows");
     }
     if (spec.view == View::planar) {
-        if (s.block > 64) refuse("block", std::to_string(s.block), "allowed in the planar view: 0 to 64 channels");
+        if (s.block > 64 || (s.block > 1 && (spec.channels == any_extent || spec.channels % s.block != 0))) {
+            refuse("block", std::to_string(s.block),
+                   "allowed in the planar view: 0, 1, and divisors of the number of channels up to 64");
+        }
         return;
     }
     const int longest = longest_statistics_block(spec, s.vector);

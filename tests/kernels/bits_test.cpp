@@ -113,9 +113,9 @@ TEST(GenericKernel, RunsWhateverHasNoKernelOfItsOwn) {
     EXPECT_NE(result.kernel.find("bn_backward_f32_planar_nany_cany_sany_add_relu"), std::string::npos) << result.kernel;
 }
 
-// dx may lie where dresidual, or y where the mask, is still to be computed from.
+// dx may lie where the other result, or y where the mask, is still to be computed from.
 TEST(TwoResults, AreBothMadeBeforeEitherIsStored) {
-    for (const Residual residual : {Residual::add}) {
+    for (const Residual residual : {Residual::add, Residual::batch_norm}) {
         for (const Op op : {Op::train_forward, Op::backward}) {
             const Case c{op, View::planar, DataType::f32, Activation::relu, residual, 4, 8, 784};
             const Inputs inputs = random_inputs(c, Data::ordinary);
@@ -123,6 +123,11 @@ TEST(TwoResults, AreBothMadeBeforeEitherIsStored) {
             std::vector<How> hows = {{.out = Place::x}, {.out = Place::addend}};
             if (op == Op::backward) {
                 hows = {{.out = Place::x, .addend_out = Place::dy}, {.out = Place::dy, .addend_out = Place::x}};
+                if (residual == Residual::batch_norm) {
+                    hows.push_back({.out = Place::x, .addend_out = Place::addend});
+                    hows.push_back({.out = Place::addend, .addend_out = Place::x});
+                    hows.push_back({.out = Place::addend, .addend_out = Place::dy});
+                }
             }
             for (const InstructionSet isa : instruction_sets_here()) {
                 for (How how : hows) {

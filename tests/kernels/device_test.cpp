@@ -5,6 +5,7 @@
 #include <kernels_generic.h>
 #include <kernels_plain.h>
 
+#include "kernels/device_cases.h"
 #include "kernels/run.h"
 
 using namespace fusebn;
@@ -63,6 +64,6 @@ TEST_P(Devices, WorkInPlace) {
 }
 
 std::string test_name(const testing::TestParamInfo<Case>& info) { return kernels::name(info.param); }
-INSTANTIATE_TEST_SUITE_P(All, Devices, testing::ValuesIn(cases(kernels_device::kernels())), test_name);
+INSTANTIATE_TEST_SUITE_P(All, Devices, testing::ValuesIn(device_cases()), test_name);
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "device/opencl_driver.h"
+#include "kernels/device_cases.h"
 #include "kernels/run.h"
 #include "kernels/walled_opencl.h"
 
@@ -75,18 +76,7 @@ TEST(AWall, IsMetByOneElementTooMany) {
     driver().release_program(program);
 }
 
-// Kernels of interleaved tensors read what they need of a channel for a block's whole tile of channels, also of those
-// that are not there: so only channels that fill tiles, or a part of one alone, are asked for.
-std::vector<Case> cases_of_whole_tiles() {
-    constexpr std::int64_t tile = 32;
-    std::vector<Case> chosen;
-    for (const Case& c : cases(kernels_device::kernels())) {
-        if (c.view == View::planar || c.channels < tile || c.channels % tile == 0) chosen.push_back(c);
-    }
-    return chosen;
-}
-
 std::string test_name(const testing::TestParamInfo<Case>& info) { return kernels::name(info.param); }
-INSTANTIATE_TEST_SUITE_P(All, Walls, testing::ValuesIn(cases_of_whole_tiles()), test_name);
+INSTANTIATE_TEST_SUITE_P(All, Walls, testing::ValuesIn(device_cases()), test_name);
 
 }  // namespace
