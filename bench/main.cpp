@@ -13,6 +13,7 @@
 #include "cases.h"
 #include "contest.h"
 #include "onednn_contender.h"
+#include "scaling.h"
 
 namespace {
 
@@ -23,11 +24,30 @@ struct Arguments {
     Budget budget;
     int rounds = 0, threads = 0;
     double build_seconds = 0;
-    bool quick = false, list = false;
+    bool quick = false, list = false, scaling = false;
 };
 
 void say_progress(std::size_t done, std::size_t all, const std::string& name) {
     if (isatty(STDERR_FILENO)) std::fprintf(stderr, "\r\033[K[%zu/%zu] %s", done, all, name.c_str());
+}
+
+int run_scaling(const Arguments& a, const std::vector<LayerCase>& cases) {
+    const Machine machine = this_machine();
+    Workspace workspace, other_workspace;
+    std::vector<Scaling> all;
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+        say_progress(i + 1, cases.size(), cases[i].kernel->name);
+        if (!cases[i].fixed) continue;
+        all.push_back(measure_scaling(cases[i], machine.threads, a.budget, workspace, other_workspace));
+    }
+    say_progress(cases.size(), cases.size(), "done\n");
+    print_scaling(std::cout, all, machine, false);
+    if (a.markdown.empty()) return 0;
+    std::ofstream out(a.markdown);
+    print_scaling(out, all, machine, true);
+    if (out.flush()) return 0;
+    std::cerr << a.markdown << " cannot be written\n";
+    return 1;
 }
 
 int run(const Arguments& a) {
@@ -47,6 +67,7 @@ int run(const Arguments& a) {
         for (const LayerCase& c : cases) std::cout << c.kernel->name << "\n";
         return 0;
     }
+    if (a.scaling) return run_scaling(a, cases);
     Report report;
     report.machine = this_machine();
     report.onednn = onednn_version();
@@ -113,6 +134,8 @@ int main(int argc, char** argv) {
     app.add_option("--build-seconds", a.build_seconds, "What building the model's library took, for the report");
     app.add_flag("--quick", a.quick, "Three rounds a kernel: whether everything works, not how fast it is");
     app.add_flag("--list", a.list, "Print the names of the kernels and end");
+    app.add_flag("--scaling", a.scaling, "Instead: what threads and two callers at once gain, into a table of its own")
+        ->excludes("--json");
     CLI11_PARSE(app, argc, argv);
     if (a.quick) a.rounds = 3;
     if (a.rounds > 0) a.budget = {0, a.rounds, a.rounds};

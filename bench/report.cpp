@@ -6,9 +6,6 @@
 #include <tuple>
 
 namespace fusebn::bench {
-namespace {
-
-using Cells = std::vector<std::string>;
 
 void print_cells(std::ostream& out, const std::vector<Cells>& lines, bool markdown) {
     std::vector<std::size_t> widths(lines[0].size());
@@ -33,8 +30,6 @@ void print_cells(std::ostream& out, const std::vector<Cells>& lines, bool markdo
         }
     }
 }
-
-}  // namespace
 
 std::string fixed(double value, int digits) {
     std::ostringstream out;

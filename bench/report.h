@@ -52,6 +52,10 @@ void sort(std::vector<Row>& rows);
 std::string with_quartiles(const Quartiles& q);
 std::string fixed(double value, int digits);
 
+// Lines of one length, the first of headings; the first four columns are words.
+using Cells = std::vector<std::string>;
+void print_cells(std::ostream& out, const std::vector<Cells>& lines, bool markdown);
+
 void print_machine(std::ostream& out, const Report& report);
 void print_table(std::ostream& out, const Report& report, bool markdown);
 

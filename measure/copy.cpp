@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "fusebn/batch_norm.h"
+#include "measure/copy_row.h"
 
 namespace fusebn::measure {
 namespace {
@@ -129,24 +130,12 @@ constexpr fusebn_variant variants[] = {{FUSEBN_ISA_X86_64, 1, "", entry<sse>, nu
                                        {FUSEBN_ISA_X86_64_AVX2, 1, "", entry<avx2>, nullptr},
                                        {FUSEBN_ISA_X86_64_AVX512, 1, "", entry<avx512>, nullptr}};
 
-constexpr fusebn_kernel row(const char* name, const fusebn_variant (&its_variants)[3]) {
-    return {name,
-            FUSEBN_OP_INFERENCE,
-            FUSEBN_VIEW_PLANAR,
-            FUSEBN_DTYPE_F32,
-            FUSEBN_ACTIVATION_NONE,
-            FUSEBN_RESIDUAL_NONE,
-            {FUSEBN_ANY, FUSEBN_ANY, FUSEBN_ANY},
-            0,
-            3,
-            its_variants};
-}
 constexpr fusebn_kernel streaming_row =
-    row("copy_streaming", variants<copy_piece<stream_sse>, copy_piece<stream_avx2>, copy_piece<stream_avx512>>);
+    copy_row("copy_streaming", variants<copy_piece<stream_sse>, copy_piece<stream_avx2>, copy_piece<stream_avx512>>);
 constexpr fusebn_kernel plain_row =
-    row("copy_plain", variants<copy_piece<copy_sse>, copy_piece<copy_avx2>, copy_piece<copy_avx512>>);
+    copy_row("copy_plain", variants<copy_piece<copy_sse>, copy_piece<copy_avx2>, copy_piece<copy_avx512>>);
 constexpr fusebn_kernel read_row =
-    row("read", variants<read_piece<read_sse>, read_piece<read_avx2>, read_piece<read_avx512>>);
+    copy_row("read", variants<read_piece<read_sse>, read_piece<read_avx2>, read_piece<read_avx512>>);
 constexpr fusebn_kernel_table streaming_table{FUSEBN_ABI_VERSION, 1, "copy", "", &streaming_row};
 constexpr fusebn_kernel_table plain_table{FUSEBN_ABI_VERSION, 1, "copy", "", &plain_row};
 constexpr fusebn_kernel_table read_table{FUSEBN_ABI_VERSION, 1, "read", "", &read_row};

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "measure/copy_row.h"
+
 namespace fusebn::measure {
 namespace {
 
@@ -73,20 +75,8 @@ int nothing(void**) { return 0; }
 constexpr fusebn_variant copy_variants[] = {{FUSEBN_ISA_CUDA_SM_80, 16, "", copy_entry<copy_code_ptx>, nullptr},
                                             {FUSEBN_ISA_OPENCL, 16, "", copy_entry<copy_code_opencl>, nullptr}};
 
-constexpr fusebn_kernel row(int variant_count, const fusebn_variant* variants) {
-    return {"copy",
-            FUSEBN_OP_INFERENCE,
-            FUSEBN_VIEW_PLANAR,
-            FUSEBN_DTYPE_F32,
-            FUSEBN_ACTIVATION_NONE,
-            FUSEBN_RESIDUAL_NONE,
-            {FUSEBN_ANY, FUSEBN_ANY, FUSEBN_ANY},
-            0,
-            variant_count,
-            variants};
-}
-constexpr fusebn_kernel copy_row = row(2, copy_variants);
-constexpr fusebn_kernel_table copy_table{FUSEBN_ABI_VERSION, 1, "copy", "", &copy_row};
+constexpr fusebn_kernel copy_kernel = copy_row("copy", copy_variants);
+constexpr fusebn_kernel_table copy_table{FUSEBN_ABI_VERSION, 1, "copy", "", &copy_kernel};
 
 BatchNormOptions on(const Device& device) {
     BatchNormOptions options;
@@ -105,8 +95,8 @@ DeviceHere find_device(InstructionSet target) {
     const Device device = device_of(target);
     DeviceHere here{device_name(device), ""};
     // A kernel of that target which does nothing, made ready.
-    const fusebn_variant variant{static_cast<std::int32_t>(target), 4, "", nothing, nullptr};
-    const fusebn_kernel kernel = row(1, &variant);
+    const fusebn_variant variants[] = {{static_cast<std::int32_t>(target), 4, "", nothing, nullptr}};
+    const fusebn_kernel kernel = copy_row("nothing", variants);
     const fusebn_kernel_table table{FUSEBN_ABI_VERSION, 1, "fusebn", "", &kernel};
     BatchNorm1d layer(1, table, on(device));
     const Status s = layer.prepare(ConstTensor(nullptr, DataType::f32, Layout::NCL, {1, 1, 16}), {Op::inference});

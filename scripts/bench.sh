@@ -6,6 +6,7 @@
 #   scripts/bench.sh --quick    ResNet-50, MobileNetV2 and U-Net at batch 32, f32: about 9 minutes once all is built
 #   scripts/bench.sh            all networks at batch 1, 8 and 32, and in bf16 and f16: many hours
 #   --networks a,b  --batches 1,8  --dtypes f32,bf16  --layouts NCHW  --ops backward    parts of it
+#   --spec FILE                 the kernels of a spec instead (bench/hard_shapes.toml: extents that are hard)
 #   --seconds S                 for the rounds of one kernel
 #   --threads N                 of every contender
 #   --records FILE              with the schedules that `fusebn tune` found
@@ -21,12 +22,12 @@ usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' scripts/bench.sh; }
 
 networks=resnet50,mobilenet-v2,densenet121,efficientnet-b0,unet
 batches=1,8,32 dtypes=f32,bf16,f16 layouts=NCHW,NHWC ops=inference,train_forward,backward
-seconds=1 threads= records= tune= output=build/bench/report
+seconds=1 threads= records= tune= spec= output=build/bench/report
 while (($#)); do
   case $1 in
     --quick) networks=resnet50,mobilenet-v2,unet batches=32 dtypes=f32 seconds=0.5; shift; continue ;;
     -h | --help) usage; exit 0 ;;
-    --networks | --batches | --dtypes | --layouts | --ops | --seconds | --threads | --records | --tune)
+    --networks | --batches | --dtypes | --layouts | --ops | --spec | --seconds | --threads | --records | --tune)
       [[ $# -ge 2 ]] || { say "$1 needs a value"; exit 2; }
       printf -v "${1#--}" %s "$2" ;;
     -o) output=${2:?-o needs a folder} ;;
@@ -43,14 +44,18 @@ cmake=build/venv/bin/cmake python=build/venv/bin/python3 fusebn=build/release/co
 "$cmake" --build --preset release --target fusebn_tool fusebn_bench fusebn_autoschedulers
 
 mkdir -p build/bench
-"$python" bench/networks/networks.py --spec networks --networks "$networks" --batches "$batches" --dtypes "$dtypes" \
-  --layouts "$layouts" --ops "$ops" > build/bench/networks.toml
+if [[ $spec ]]; then
+  cp "$spec" build/bench/networks.toml
+else
+  "$python" bench/networks/networks.py --spec networks --networks "$networks" --batches "$batches" --dtypes "$dtypes" \
+    --layouts "$layouts" --ops "$ops" > build/bench/networks.toml
+fi
 if [[ $tune ]]; then
   records=build/bench/records.jsonl
   "$fusebn" tune build/bench/networks.toml --records "$records" --budget "$tune" --report build/bench/search.html
 fi
 say "building $(grep -c '^\[\[kernel' build/bench/networks.toml) shapes for this machine"
-"$fusebn" build build/bench/networks.toml -o build/bench/library ${records:+--records "$records"}
+"$fusebn" build build/bench/networks.toml --name networks -o build/bench/library ${records:+--records "$records"}
 c++ -shared -o build/bench/library/libnetworks.so \
   -Wl,--whole-archive build/bench/library/libnetworks.a -Wl,--no-whole-archive
 
