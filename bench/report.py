@@ -63,16 +63,6 @@ def geometric_mean(values):
     return math.exp(sum(math.log(v) for v in values) / len(values)) if values else float("nan")
 
 
-def kernel_name(op, layout, dtype, batch, norm):
-    if layout == "NCHW" and norm.rows * norm.columns > 1:
-        extents = f"planar_n{batch}_c{norm.channels}_s{norm.rows * norm.columns}"
-    else:
-        extents = f"interleaved_r{batch * norm.rows * norm.columns}_c{norm.channels}"
-    residual = "" if norm.residual == "none" else f"_{norm.residual}"
-    activation = "" if norm.activation == "none" else f"_{norm.activation}"
-    return f"bn_{op}_{dtype}_{extents}{residual}{activation or '_none'}"
-
-
 def batches_of(run):
     found = set()
     for _, contenders in run.kernels():
@@ -86,7 +76,7 @@ def network_rows(run, network, op, layout, batch, dtype="f32"):
     """(count, contenders) of each kind, or None where a kind was not measured."""
     rows = []
     for norm, count in networks.counts(network).items():
-        contenders = run.rows.get(kernel_name(op, layout, dtype, batch, norm))
+        contenders = run.rows.get(networks.kernel_name(op, layout, dtype, batch, norm))
         if contenders is None:
             return None
         rows.append((count, contenders))
