@@ -27,26 +27,28 @@ def cpu_name():
     return "unknown CPU"
 
 
-def lines(case, contenders):
+def lines(case, contenders, others):
     """A line for every contender, fusebn first. Ratios are medians over pairs of turns; faults_per_call counts fresh
-    pages."""
+    pages; others_cpus is how many CPUs other processes had while the row was timed."""
     from peer_timing import paired_ratio, quartiles
 
     for contender in contenders:
         low, median, high = quartiles([1e3 * s for s in contender.seconds])
         ratio_low, ratio, ratio_high = paired_ratio(contender, contenders[0])
-        yield {"op": case.name, "layout": case.layout, "dtype": "f32", "shape": list(case.shape), "kernel": case.kernel,
-               "contender": contender.name, "form": contender.detail, "median_ms": median, "quartiles_ms": [low, high],
-               "calls_per_turn": contender.calls, "faults_per_call": round(contender.faults, 2),
+        yield {"op": case.name, "layout": case.layout, "dtype": "f32", "shape": list(case.shape),
+               "kernel": case.kernel, "contender": contender.name, "form": contender.detail, "median_ms": median,
+               "quartiles_ms": [low, high], "calls_per_turn": contender.calls,
+               "faults_per_call": round(contender.faults, 2), "others_cpus": round(others, 3),
                "ratio_to_fusebn": ratio, "ratio_quartiles": [ratio_low, ratio_high]}
 
 
 class Results:
-    """Rows by kernel, of each its lines by contender."""
+    """Rows by kernel, of each its lines by contender. A row that is in several files is the last one's."""
 
     def __init__(self, paths):
         self.machines, self.rows = [], {}
         for path in paths:
+            own = {}
             found = [json.loads(line) for line in pathlib.Path(path).read_text().splitlines() if line.strip()]
             if not found or "versions" not in found[0].get("machine", {}):
                 sys.exit(f"{path}: expected the rows that scripts/peers.sh writes")
@@ -56,7 +58,8 @@ class Results:
                 elif "kernel" not in line:
                     sys.exit(f"{path}: its rows name no kernels; measure again with this version")
                 else:
-                    self.rows.setdefault(line["kernel"], {})[line["contender"]] = line
+                    own.setdefault(line["kernel"], {})[line["contender"]] = line
+            self.rows |= own
 
     def batches(self):
         return sorted({row["fusebn"]["shape"][0] for row in self.rows.values()})
@@ -201,7 +204,8 @@ def bars(results):
               total_ratio(step, "PyTorch")[1], STEP_BAR)
     lowest = []
     for layout, bar in BEST_BARS.items():
-        rows = [row for row in results.rows.values() if row["fusebn"]["layout"] == layout and best_peer(row) is not None]
+        rows = [row for row in results.rows.values()
+                if row["fusebn"]["layout"] == layout and best_peer(row) is not None]
         if not rows:
             continue
         ratios = [best_ratio(row) for row in rows]
@@ -212,8 +216,9 @@ def bars(results):
     if lowest:
         ratio, row = min(lowest, key=lambda pair: pair[0])
         ours = row["fusebn"]
+        below = sum(r < ROW_BAR for r, _ in lowest)
         judge(f"the lowest row, {ours['op']} {ours['layout']} {'x'.join(map(str, ours['shape']))} beside "
-              f"{best_peer(row)} ({sum(r < ROW_BAR for r, _ in lowest)} of {len(lowest)} rows are below)", ratio, ROW_BAR)
+              f"{best_peer(row)} ({below} of {len(lowest)} rows are below)", ratio, ROW_BAR)
     return "".join(found)
 
 
@@ -222,7 +227,10 @@ def page(results):
     for m in results.machines:
         text += [f"machine: {m['cpu']}, {m['isa']}, {m['threads']} threads, {m['rounds']} rounds\n",
                  f"peers:   {', '.join(m['versions'])}\n", *(f"missing: {line}\n" for line in m["missing"])]
-    text += ["A peer's ratio is its time over fusebn's, the median of pairs (quartiles): above 1, fusebn is faster.\n",
+    others = [row["fusebn"]["others_cpus"] for row in results.rows.values()]
+    text += [f"Other processes had {statistics.median(others):.2f} CPUs while a row was timed, {max(others):.2f} at "
+             "most.\n",
+             "A peer's ratio is its time over fusebn's, the median of pairs (quartiles): above 1, fusebn is faster.\n",
              "A sum's is of the medians (with every row at its lower and at its upper quartile).\n",
              "Outputs of PyTorch and JAX are memory that the allocator hands out again, not fresh pages.\n\n",
              row_table(results), sums_table(results), best_table(results), bars(results)]

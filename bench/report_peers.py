@@ -29,7 +29,7 @@ def draw(results, path):
         mean = geometric_mean(ratios)
         axes.plot([at - 0.32, at + 0.32], [mean, mean], color=ORANGE, linewidth=2.2,
                   label="geometric mean" if at == 0 else None)
-        axes.text(at + 0.34, mean, f"{mean:.2f}", fontsize=8.5, va="center")
+        axes.text(at + 0.36, mean, f"{mean:.2f}", fontsize=8.5, va="center")
     axes.axhline(1, color=RED, linewidth=0.9)
     axes.set_yscale("log")
     ticks = [t for t in (0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 10, 20) if axes.get_ylim()[0] <= t <= axes.get_ylim()[1]]
@@ -60,7 +60,7 @@ def draw_steps(results, steps, axes):
         ticks.append(((first + at - 1) / 2, f"{key[0]}\n{key[1]}, N = {key[2]}"))
         at += 0.6
     axes.set_yticks([y for y, _ in ticks], [text for _, text in ticks], fontsize=9)
-    axes.set_xlim(0, 1.45 * axes.get_xlim()[1])
+    axes.set_xlim(0, 1.7 * axes.get_xlim()[1])
     axes.set_xlabel("ms")
     axes.set_title("All batch norms of a training step, forward and backward", fontsize=10.5)
     axes.spines[["top", "right"]].set_visible(False)

@@ -3,7 +3,7 @@
 # norms of whole networks with the activation and the residual that follow each: checked, then timed in one process and
 # in turns. Ends with the sums over each network.
 #
-#   scripts/peers.sh --python PATH   with an interpreter that has numpy, and torch, jax, onnxruntime with onnx, or openvino
+#   scripts/peers.sh --python PATH   with an interpreter that has numpy, and torch, jax, onnxruntime (and onnx), openvino
 #   scripts/peers.sh --install       puts them into build/peers (several GB) and uses that, as does a call without PATH
 #   scripts/peers.sh ... --quick     whether everything works, without times that mean anything
 #   --networks a,b  --batches 1,8  --layouts NCHW  --ops train_forward,backward,inference
