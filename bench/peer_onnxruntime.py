@@ -1,7 +1,8 @@
 """ONNX Runtime's CPU provider, which has inference only. Two models are tried and the faster one competes:
 BatchNormalization (NCHW only, as in ONNX), and a multiplication and an addition by constants that the running
-statistics were folded into. All of its graph optimisations are on, its threads spin while they wait for each other, and
-input and output are bound to memory that stays."""
+statistics were folded into. All of its graph optimisations are on, and input and output are bound to memory that stays.
+Its threads spin for work within a call, but not behind it (force_spinning_stop): they would for longer than a turn's
+wait, and take a CPU from who comes next."""
 
 import numpy
 import onnx
@@ -17,6 +18,7 @@ class OnnxRuntime:
         self.options = onnxruntime.SessionOptions()
         self.options.intra_op_num_threads = threads
         self.options.inter_op_num_threads = 1
+        self.options.add_session_config_entry("session.force_spinning_stop", "1")
         self.options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
 
     @staticmethod

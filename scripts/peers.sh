@@ -3,13 +3,13 @@
 # norms of whole networks with the activation and the residual that follow each: checked, then timed in one process and
 # in turns. Ends with the sums over each network.
 #
-#   scripts/peers.sh --python PATH   with an interpreter that has numpy, and torch, jax, onnxruntime (and onnx), openvino
+#   scripts/peers.sh --python PATH   with an interpreter that has numpy, and torch, jax, onnxruntime and onnx, openvino
 #   scripts/peers.sh --install       puts them into build/peers (several GB) and uses that, as does a call without PATH
 #   scripts/peers.sh ... --quick     whether everything works, without times that mean anything
 #   --networks a,b  --batches 1,8  --layouts NCHW  --ops train_forward,backward,inference
 #                                    of bench/networks/networks.py --list; default: ResNet-50 at batch 32, all of it
 #
-# Further arguments go to bench/peers.py (--threads, --rounds, --rows, --without: `scripts/peers.sh --options`).
+# ResNet-50 takes some seven minutes after a first run. Further arguments go to bench/peers.py (--threads, --rounds, --rows, --without: `scripts/peers.sh --options`).
 # Results: build/results/peers.jsonl and peers.md; `bench/report.py --peers build/results/peers.jsonl` makes a page of
 # them, bench/peer_report.py one table of several runs. The exit status is 1 where a result differs.
 #
