@@ -9,7 +9,8 @@
 #   --networks a,b  --batches 1,8  --layouts NCHW  --ops train_forward,backward,inference
 #                                    of bench/networks/networks.py --list; default: ResNet-50 at batch 32, all of it
 #
-# ResNet-50 takes some seven minutes after a first run. Further arguments go to bench/peers.py (--threads, --rounds, --rows, --without: `scripts/peers.sh --options`).
+# Further arguments go to bench/peers.py (--threads, --rounds, --rows, --without: `scripts/peers.sh --options`).
+# ResNet-50 takes some seven minutes with --rounds 9 on two CPUs; the first run compiles a good deal more.
 # Results: build/results/peers.jsonl and peers.md; `bench/report.py --peers build/results/peers.jsonl` makes a page of
 # them, bench/peer_report.py one table of several runs. The exit status is 1 where a result differs.
 #
