@@ -2,7 +2,6 @@
 
 #include <bench_shapes.h>
 #include <dlfcn.h>
-#include <peer_shapes.h>
 #include <resnet50_bn.h>
 #include <resnet50_bn_nhwc.h>
 
@@ -18,7 +17,7 @@ namespace {
 
 std::vector<const fusebn_kernel_table*>& tables() {
     static std::vector<const fusebn_kernel_table*> all = {&resnet50_bn::kernels(), &resnet50_bn_nhwc::kernels(),
-                                                          &peer_shapes::kernels(), &bench_shapes::kernels()};
+                                                          &bench_shapes::kernels()};
     return all;
 }
 

@@ -7,17 +7,60 @@ import jax
 import jax.numpy as jnp
 import numpy
 
-
-def batch_statistics(x, axes, fast):
-    mean = jnp.mean(x, axes, keepdims=True)
-    if fast:
-        return mean, jnp.maximum(jnp.mean(jnp.square(x), axes, keepdims=True) - jnp.square(mean), 0)
-    return mean, jnp.var(x, axes, keepdims=True)
+ACTIVATIONS = {"none": lambda y: y, "relu": jax.nn.relu, "relu6": jax.nn.relu6, "silu": jax.nn.silu}
+FORMS = {"jnp.var": False, "E[x^2]": True}
 
 
-def normalised(x, gamma, beta, mean, var, residual):
-    y = (x - mean) * (jax.lax.rsqrt(var + 1e-5) * gamma) + beta
-    return jax.nn.relu(y if residual is None else y + residual)
+class Layer:
+    """Functions of a case's arrays by their names (Case.fill)."""
+
+    def __init__(self, case):
+        self.axes = (0, 1, 2) if case.layout == "NHWC" else (0, 2, 3)
+        self.count = case.elements // case.norm.channels
+        self.branches, self.residual = case.branches, case.norm.residual
+        self.activate = ACTIVATIONS[case.norm.activation]
+
+    def statistics(self, p, fast):
+        found = {}
+        for b in self.branches:
+            x = p["x" + b]
+            mean = found["mean" + b] = jnp.mean(x, self.axes, keepdims=True)
+            found["var" + b] = (jnp.maximum(jnp.mean(jnp.square(x), self.axes, keepdims=True) - jnp.square(mean), 0)
+                                if fast else jnp.var(x, self.axes, keepdims=True))
+        return found
+
+    def sum(self, p, statistics):
+        """What the activation is given."""
+        terms = [(p["x" + b] - statistics["mean" + b]) * (jax.lax.rsqrt(statistics["var" + b] + 1e-5) * p["gamma" + b])
+                 + p["beta" + b] for b in self.branches]
+        return sum(terms[1:], terms[0]) + (p["residual"] if self.residual == "add" else 0)
+
+    def inference(self, p, running):
+        return self.activate(self.sum(p, running))
+
+    def train(self, fast):
+        def function(p, running):
+            found = self.statistics(p, fast)
+            factors = {k: self.count / (self.count - 1) if k.startswith("var") else 1 for k in found}
+            updated = {k: 0.9 * running[k] + 0.1 * factors[k] * found[k] for k in found}
+            return self.activate(self.sum(p, found)), updated
+        return function
+
+    def forward(self, fast):
+        return lambda p: self.activate(self.sum(p, self.statistics(p, fast)))
+
+    def formula(self, p, dy, mean_and_inv_std):
+        hats = {b: (p["x" + b] - mean_and_inv_std["mean" + b]) * mean_and_inv_std["inv_std" + b] for b in self.branches}
+        z = sum(p["gamma" + b] * hats[b] + p["beta" + b] for b in self.branches)
+        z = z + p["residual"] if self.residual == "add" else z
+        (g,) = jax.vjp(self.activate, z)[1](dy)
+        found = {"residual": g} if self.residual == "add" else {}
+        for b, hat in hats.items():
+            dbeta, dgamma = jnp.sum(g, self.axes, keepdims=True), jnp.sum(g * hat, self.axes, keepdims=True)
+            scale = p["gamma" + b] * mean_and_inv_std["inv_std" + b]
+            found |= {"x" + b: scale * (g - dbeta / self.count - hat * (dgamma / self.count)), "gamma" + b: dgamma,
+                      "beta" + b: dbeta}
+        return found
 
 
 class Jax:
@@ -31,25 +74,11 @@ class Jax:
         return f"JAX {jax.__version__}"
 
     def candidates(self, case):
-        axes = (0, 1, 2) if case.layout == "NHWC" else (0, 2, 3)
+        layer = Layer(case)
         channels = (1, 1, 1, -1) if case.layout == "NHWC" else (1, -1, 1, 1)
-
-        def array_of(name):
-            if name not in case.data:
-                return None
-            a = case.data[name]
-            return jnp.asarray(a.reshape(channels) if a.ndim == 1 else a)
-
-        arrays = {k: array_of(k) for k in ("x", "residual", "dy", "gamma", "beta", "mean", "var")}
-        x, gamma, beta, residual = (arrays[k] for k in ("x", "gamma", "beta", "residual"))
-        count = case.elements // case.channels
-
-        def train(fast):
-            def function(x, gamma, beta, mean, var, residual):
-                batch_mean, batch_var = batch_statistics(x, axes, fast)
-                running = (0.9 * mean + 0.1 * batch_mean, 0.9 * var + 0.1 * batch_var * (count / (count - 1)))
-                return normalised(x, gamma, beta, batch_mean, batch_var, residual), running
-            return function
+        arrays = {k: jnp.asarray(a.reshape(channels) if a.ndim == 1 else a) for k, a in case.data.items()}
+        dy = arrays.pop("dy", None)
+        running = {k: arrays.pop(k) for k in list(arrays) if k.startswith(("mean", "var"))}
 
         def candidate(name, function, arguments, results):
             compiled, kept = jax.jit(function), {}
@@ -59,32 +88,21 @@ class Jax:
 
             return name, run, lambda: {k: numpy.asarray(v) for k, v in results(kept["out"]).items()}
 
-        forward_arguments = (x, gamma, beta, arrays["mean"], arrays["var"], residual)
         if case.op == "inference":
-            return [candidate("", normalised, forward_arguments, lambda out: {"y": out})]
-        forms = {"jnp.var": False, "E[x^2]": True}
+            return [candidate("", layer.inference, (arrays, running), lambda y: {"y": y})]
         if case.op == "train_forward":
-            return [candidate(name, train(fast), forward_arguments, lambda out: {"y": out[0]})
-                    for name, fast in forms.items()]
+            return [candidate(name, layer.train(fast), (arrays, running), lambda out: {"y": out[0]})
+                    for name, fast in FORMS.items()]
 
-        def gradients(out):
-            return {"dx": out[0], "dgamma": out[1].reshape(-1), "dbeta": out[2].reshape(-1)}
+        def gradients(found):
+            return {"d" + k: v.reshape(-1) if k.startswith(("gamma", "beta")) else v for k, v in found.items()}
 
-        def forward_by(fast):
-            return lambda x, gamma, beta: normalised(x, gamma, beta, *batch_statistics(x, axes, fast), None)
-
-        found = []
-        for name, fast in forms.items():
-            _, pull_back = jax.jit(lambda *p, fast=fast: jax.vjp(forward_by(fast), *p))(x, gamma, beta)
-            found.append(candidate(f"vjp, {name}", lambda f, dy: f(dy), (pull_back, arrays["dy"]), gradients))
-        mean, var = batch_statistics(x, axes, False)
-
-        def formula(x, dy, gamma, beta, mean, inv_std):
-            xhat = (x - mean) * inv_std
-            g = jnp.where(gamma * xhat + beta > 0, dy, 0)
-            dbeta, dgamma = jnp.sum(g, axes, keepdims=True), jnp.sum(g * xhat, axes, keepdims=True)
-            return gamma * inv_std * (g - dbeta / count - xhat * (dgamma / count)), dgamma, dbeta
-
-        arguments = (x, arrays["dy"], gamma, beta, mean, jax.lax.rsqrt(var + 1e-5))
-        found.append(candidate("formula", formula, arguments, gradients))
-        return found
+        candidates = []
+        for name, fast in FORMS.items():
+            _, pull_back = jax.jit(lambda p, forward=layer.forward(fast): jax.vjp(forward, p))(arrays)
+            candidates.append(candidate(f"vjp, {name}", lambda pull, dy: pull(dy)[0], (pull_back, dy), gradients))
+        kept = layer.statistics(arrays, False)
+        kept = {k.replace("var", "inv_std"): v if k.startswith("mean") else jax.lax.rsqrt(v + 1e-5)
+                for k, v in kept.items()}
+        candidates.append(candidate("formula", layer.formula, (arrays, dy, kept), gradients))
+        return candidates

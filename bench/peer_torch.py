@@ -1,24 +1,43 @@
 """PyTorch, eager and compiled.
 
-Forward runs without autograd, and eager additions and ReLUs work in place: its fastest form. NHWC is its channels_last
-memory format. backward is autograd's of the same layer; its forward pass is not timed. Compiled code may not free what
-the forward pass saved (`donated_buffer`), as backward runs on it again and again.
+Forward runs without autograd, and eager additions and activations work in place on what batch_norm returned: its
+fastest form. NHWC is its channels_last memory format. Branches that meet are two batch norms, an addition and an
+activation. backward is autograd's of the same layer, for everything that fusebn gives gradients of; its forward pass is
+not timed. Compiled code may not free what the forward pass saved (`donated_buffer`), as backward runs on it again and
+again.
 
 What a call returns is new memory, which the allocator hands out again from the call before (peers.sh sets it up so)."""
+
+import functools
 
 import torch
 import torch._functorch.config
 import torch.nn.functional as F
 
+ACTIVATIONS = {"none": lambda y: y, "relu": F.relu, "relu6": F.relu6, "silu": F.silu}
+IN_PLACE = {"none": lambda y: y, "relu": torch.relu_, "relu6": functools.partial(F.relu6, inplace=True),
+            "silu": functools.partial(F.silu, inplace=True)}
+BRANCH = ("x", "gamma", "beta", "mean", "var")
 
-def layer(x, gamma, beta, mean, var, residual, training):
-    y = F.batch_norm(x, mean, var, gamma, beta, training=training, momentum=0.1, eps=1e-5)
-    return F.relu(y if residual is None else y + residual)
 
+def layer_of(case, in_place):
+    """Of a case's kind: a function of its tensors, BRANCH of each branch and the residual where there is one."""
+    activate = (IN_PLACE if in_place else ACTIVATIONS)[case.norm.activation]
+    add = torch.Tensor.add_ if in_place else torch.add
+    residual, training = case.norm.residual, case.op != "inference"
 
-def layer_in_place(x, gamma, beta, mean, var, residual, training):
-    y = F.batch_norm(x, mean, var, gamma, beta, training=training, momentum=0.1, eps=1e-5)
-    return (y if residual is None else y.add_(residual)).relu_()
+    def batch_norm(x, gamma, beta, mean, var):
+        return F.batch_norm(x, mean, var, gamma, beta, training=training, momentum=0.1, eps=1e-5)
+
+    def layer(*tensors):
+        y = batch_norm(*tensors[:5])
+        if residual == "add":
+            y = add(y, tensors[5])
+        elif residual == "batch_norm":
+            y = add(y, batch_norm(*tensors[5:]))
+        return activate(y)
+
+    return layer
 
 
 class Torch:
@@ -33,42 +52,45 @@ class Torch:
     def version():
         return f"PyTorch {torch.__version__}"
 
-    def function(self, plain):
+    def function(self, case, in_place):
         if not self.compiled:
-            return plain
+            return layer_of(case, in_place)
         torch._dynamo.reset()  # a graph for each case, none for a case of any shape
-        return torch.compile(layer, dynamic=False, fullgraph=True)
+        return torch.compile(layer_of(case, False), dynamic=False, fullgraph=True)
 
     def candidates(self, case):
         last = case.layout == "NHWC"
 
         def tensor_of(name):
-            if name not in case.data:
-                return None
             t = torch.from_numpy(case.data[name])
             return t.permute(0, 3, 1, 2) if last and t.dim() == 4 else t
 
         def array_of(t):
             t = t.detach()
-            return (t.permute(0, 2, 3, 1) if last and t.dim() == 4 else t).contiguous().numpy().copy()
+            return (t.permute(0, 2, 3, 1) if last and t.dim() == 4 else t).contiguous().numpy()
 
-        x, residual, dy, gamma, beta = (tensor_of(k) for k in ("x", "residual", "dy", "gamma", "beta"))
-        mean, var = tensor_of("mean").clone(), tensor_of("var").clone()  # which training changes
+        names = [name + branch for branch in case.branches for name in BRANCH]
+        names += ["residual"] if case.norm.residual == "add" else []
+        tensors = {name: tensor_of(name) for name in names}
+        for branch in case.branches:  # which training changes
+            for name in ("mean", "var"):
+                tensors[name + branch] = tensors[name + branch].clone()
         kept = {}
 
         if case.op != "backward":
-            function = self.function(layer_in_place)
+            function = self.function(case, True)
 
             def forward():
                 with torch.no_grad():
-                    kept["y"] = function(x, gamma, beta, mean, var, residual, case.op == "train_forward")
+                    kept["y"] = function(*tensors.values())
 
             return [("", forward, lambda: {"y": array_of(kept["y"])})]
 
-        inputs = [t.clone(memory_format=torch.preserve_format).requires_grad_() for t in (x, gamma, beta)]
-        y = self.function(layer)(*inputs, mean, var, None, True)
+        wanted = [name for name in names if not name.startswith(("mean", "var"))]
+        inputs, dy = [tensors[name].requires_grad_() for name in wanted], tensor_of("dy")
+        y = self.function(case, False)(*tensors.values())
 
         def backward():
             kept["gradients"] = torch.autograd.grad(y, inputs, dy, retain_graph=True)
 
-        return [("", backward, lambda: dict(zip(("dx", "dgamma", "dbeta"), map(array_of, kept["gradients"]))))]
+        return [("", backward, lambda: {"d" + k: array_of(g) for k, g in zip(wanted, kept["gradients"])})]

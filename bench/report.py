@@ -1,39 +1,27 @@
 #!/usr/bin/env python3
 """The page of a benchmark run: scripts/bench.sh runs it over the rows that fusebn_bench wrote.
 
-    report.py ROWS.jsonl [MORE.jsonl ...] -o FOLDER
+    report.py [ROWS.jsonl ...] [--peers PEERS.jsonl ...] -o FOLDER
 
-FOLDER/index.html loads nothing; FOLDER/roofline.png, networks.png and sums.png are its figures. Rows of more files are
-of other machines or days: each file has a section of its own."""
+FOLDER/index.html loads nothing; FOLDER/roofline.png, networks.png, sums.png and peers.png are its figures. Rows of more
+files are of other machines or days: each file has a section of its own. What scripts/peers.sh wrote, of one machine, in
+several runs or one, is a section too."""
 
 import argparse
-import base64
 import html
 import json
-import math
 import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "networks"))
 import networks  # noqa: E402
+import report_peers  # noqa: E402
+from report_parts import (  # noqa: E402
+    BLUE, GREEN, GREY, ORANGE, RED, STYLE, embedded, geometric_mean, number, pyplot, save, table)
 
-import matplotlib  # noqa: E402
-
-matplotlib.use("agg")
-from matplotlib import pyplot  # noqa: E402
-
-BLUE, ORANGE, GREEN, GREY, RED = "#2f6fb0", "#d98c2b", "#4c9a5b", "#9aa5b1", "#c0504d"
 OP_COLOURS = {"inference": GREEN, "train_forward": BLUE, "backward": ORANGE}
 OP_NAMES = {"inference": "inference", "train_forward": "training", "backward": "backward"}
 PEERS = {"onednn": "oneDNN, same layout", "onednn-blocked": "oneDNN, its blocked layout"}
-
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 1150px; margin: 2em auto; padding: 0 1em; color: #1c2733 }
-table { border-collapse: collapse; font-size: 13px; margin: .6em 0 }
-th, td { text-align: right; padding: .2em .7em; border-bottom: 1px solid #dde3ea; font-variant-numeric: tabular-nums }
-th:first-child, td:first-child { text-align: left } img { max-width: 100% } .dim { color: #6b7785 } h1 { font-size: 24px }
-.low { color: #b03a2e; font-weight: 600 }
-"""
 
 
 class Run:
@@ -59,20 +47,6 @@ class Run:
                 yield name, contenders
 
 
-def geometric_mean(values):
-    return math.exp(sum(math.log(v) for v in values) / len(values)) if values else float("nan")
-
-
-def kernel_name(op, layout, dtype, batch, norm):
-    if layout == "NCHW" and norm.rows * norm.columns > 1:
-        extents = f"planar_n{batch}_c{norm.channels}_s{norm.rows * norm.columns}"
-    else:
-        extents = f"interleaved_r{batch * norm.rows * norm.columns}_c{norm.channels}"
-    residual = "" if norm.residual == "none" else f"_{norm.residual}"
-    activation = "" if norm.activation == "none" else f"_{norm.activation}"
-    return f"bn_{op}_{dtype}_{extents}{residual}{activation or '_none'}"
-
-
 def batches_of(run):
     found = set()
     for _, contenders in run.kernels():
@@ -86,16 +60,11 @@ def network_rows(run, network, op, layout, batch, dtype="f32"):
     """(count, contenders) of each kind, or None where a kind was not measured."""
     rows = []
     for norm, count in networks.counts(network).items():
-        contenders = run.rows.get(kernel_name(op, layout, dtype, batch, norm))
+        contenders = run.rows.get(networks.kernel_name(op, layout, dtype, batch, norm))
         if contenders is None:
             return None
         rows.append((count, contenders))
     return rows
-
-
-def save(figure, path):
-    figure.savefig(path, dpi=110, bbox_inches="tight")
-    pyplot.close(figure)
 
 
 def draw_roofline(run, path):
@@ -194,17 +163,6 @@ def draw_sums(run, batch, path):
     return True
 
 
-def number(value, bar=None, digits=2):
-    if value is None or value != value:
-        return "<td>-</td>"
-    return f"<td{' class=low' if bar is not None and value < bar else ''}>{value:.{digits}f}</td>"
-
-
-def table(head, rows):
-    return ("<table><tr>" + "".join(f"<th>{h}</th>" for h in head) + "</tr>" +
-            "".join("<tr>" + "".join(r) + "</tr>" for r in rows) + "</table>")
-
-
 def summary(run):
     rows = []
     for op in OP_NAMES:
@@ -283,8 +241,7 @@ def section(run, folder, index):
     def figure(name, draw, title):
         path = folder / f"{prefix}{name}.png"
         if draw(path) is not False:
-            data = base64.b64encode(path.read_bytes()).decode()
-            parts.append(f"<h3>{title}</h3><img alt='{title}' src='data:image/png;base64,{data}'>")
+            parts.append(embedded(path, title))
 
     figure("roofline", lambda p: draw_roofline(run, p), "Speed over size, and what a copy reaches")
     for batch in batches_of(run):
@@ -317,20 +274,27 @@ def autoscheduler_table(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("rows", nargs="+")
+    parser.add_argument("rows", nargs="*")
+    parser.add_argument("--peers", nargs="+", default=[], help="rows of scripts/peers.sh")
     parser.add_argument("--autoschedulers", help="rows of fusebn_autoschedulers")
     parser.add_argument("-o", "--output", required=True)
     arguments = parser.parse_args()
+    if not arguments.rows and not arguments.peers:
+        parser.error("expected rows of fusebn_bench, or --peers and rows of scripts/peers.sh")
     folder = pathlib.Path(arguments.output)
     folder.mkdir(parents=True, exist_ok=True)
     sections = [section(Run(path), folder, i) for i, path in enumerate(arguments.rows)]
+    if sections:
+        sections.insert(0, f"<p>{METHOD}</p>")
+    if arguments.peers:
+        sections.append(report_peers.section(arguments.peers, folder))
     if arguments.autoschedulers:
         sections.append("<h2>Halide's autoschedulers on the same algorithms</h2><p>Their schedules' times over fusebn's "
                         "default's, through the same code generation; every result equal to the default's bit for "
                         "bit.</p>" + autoscheduler_table(arguments.autoschedulers))
     (folder / "index.html").write_text(
         "<!doctype html><html lang=en><meta charset=utf-8><title>fusebn beside its peers</title>"
-        f"<style>{STYLE}</style><h1>fusebn beside its peers and the machine's limit</h1><p>{METHOD}</p>" +
+        f"<style>{STYLE}</style><h1>fusebn beside its peers and the machine's limit</h1>" +
         "\n".join(sections) + "</html>\n")
     print(folder / "index.html")
 

@@ -81,8 +81,6 @@ def unet():
         yield norm(channels, side)
 
 
-
-
 NETWORKS = {f.__name__.replace("_", "-"): f for f in (resnet50, mobilenet_v2, densenet121, efficientnet_b0, unet)}
 # [B, D] and [B, D, T]
 ONE_D = ((32, 128), (1024, 512), (32, 128, 50), (64, 512, 400))
@@ -96,6 +94,16 @@ def counts(network):
 def distinct(networks):
     seen = dict.fromkeys(n for network in networks for n in NETWORKS[network]())
     return list(seen)
+
+
+def kernel_name(op, layout, dtype, batch, n):
+    """What a library calls the kernel of a norm of these networks."""
+    if layout == "NCHW" and n.rows * n.columns > 1:
+        extents = f"planar_n{batch}_c{n.channels}_s{n.rows * n.columns}"
+    else:
+        extents = f"interleaved_r{batch * n.rows * n.columns}_c{n.channels}"
+    residual = "" if n.residual == "none" else f"_{n.residual}"
+    return f"bn_{op}_{dtype}_{extents}{residual}_{n.activation}"
 
 
 def spec(arguments):

@@ -62,9 +62,7 @@ class Page(unittest.TestCase):
 
     @staticmethod
     def name(op, norm):
-        sys.path.insert(0, str(ROOT / "bench"))
-        import report
-        return report.kernel_name(op, "NCHW", "f32", 32, norm)
+        return networks.kernel_name(op, "NCHW", "f32", 32, norm)
 
     def page(self, lines):
         with tempfile.TemporaryDirectory() as folder:
