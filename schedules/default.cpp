@@ -2,21 +2,23 @@
 //
 //   bytes     of x and y together; what is read once and written once
 //   store     stream when x and y do not fit the L3 cache together: y would push out what is still to be read, and each
-//             of its lines would be read before it is written. planar train_forward and backward whose rows are whole
-//             lines from three quarters of it on (backward 128x28x28, 38 MB: 1.1 times as fast); not so where they are
-//             16-byte pieces (backward 384x14x14, 29 MB: 0.8; 512x14x14, 38 MB: 1.0; 1024x14x14, 77 MB: 1.6), nor
-//             interleaved (training of 26 MB: 0.8, backward of 38 MB: 1.4). Well inside the cache streaming costs the
-//             reader of y more than it saves: a 6 MB copy and a reading of it took 2.1 times as long, one of 24 MB as
-//             long. So smaller tensors are stored through it. A streamed row is whole turns of vector * unroll, of a
-//             power of two lanes: with 28, LLVM makes a puzzle of a mask (backward 1024x14x14 with relu6: 1.9 times as
-//             long).
+//             of its lines would be read before it is written. planar train_forward and backward earlier (figures for
+//             32 MB of L3, shared with others): where rows are whole lines from 0.65 of it on (training 112x28x28,
+//             22 MB: 1.2 to 1.6 times as fast; 96x28x28, 19 MB: 0.96), where they are 16-byte pieces from 0.75
+//             (training 448x14x14, 22 MB: 0.88, 512x14x14, 26 MB: 1.34, 640x14x14: 1.69; backward 320x14x14, 24 MB:
+//             1.14, 384x14x14: 1.5); not interleaved (training of 26 MB: 0.8, backward of 38 MB: 1.4). Well inside the
+//             cache streaming costs the reader of y more than it saves: a 6 MB copy and a reading of it took 2.1 times
+//             as long, one of 24 MB as long. So smaller tensors are stored through it. A streamed row is whole turns
+//             of vector * unroll, of a power of two lanes: with 28, LLVM makes a puzzle of a mask (backward 1024x14x14
+//             with relu6: 1.9 times as long).
 //   parallel  none below 64 KB, which take a few microseconds: a thread that sleeps is woken in about twenty.
 //             planar train_forward goes by channels, which reads each value from DRAM once, where a channel's slab and
 //             its neighbour's fit the L3 cache (two threads work on two slabs) and there are channels enough for the
 //             threads; else by rows.
 //   task      planar train_forward by channels: as many channels as make 12 KB of a sample, so that short rows are read
 //             and written as runs of neighbours (7x7: 2.2 times as fast as one by one), while two tasks' slabs fit
-//             the L2 cache together, and there are eight tasks to share out.
+//             the L2 cache together, and there are eight tasks to share out. One, and prefetch 2, where two results
+//             are streamed in pieces (backward with a second branch: 1024x14x14 1.27 times as fast, 512x10x10 1.57).
 //             else as many channels or rows as make 128 KB of x: long enough to hide the hand-over, short enough to
 //             balance.
 //   prefetch  planar train_forward and backward by channels: 1 with tensors beyond the L2 cache. While one task's y is
@@ -129,7 +131,7 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
     // What leaves the cache, and how far tensors must exceed it for that.
     const bool whole_lines = stream_alignment(spec) == 64;
     double least = 1;
-    if (reduces && spec.view == View::planar) least = whole_lines ? 0.75 : 1;
+    if (reduces && spec.view == View::planar) least = whole_lines ? 0.65 : 0.75;
     if (bytes > least * static_cast<double>(caches.l3)) {
         Schedule streamed = s;
         streamed.store = Schedule::Store::stream;
@@ -141,6 +143,12 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
             }
         }
         if (is_legal(streamed, spec)) s = streamed;
+        const bool two_results = spec.op == Op::backward && spec.residual == Residual::batch_norm;
+        if (s.store == Schedule::Store::stream && s.prefetch > 0 && spec.view == View::planar && two_results &&
+            !whole_lines) {
+            s.task = 1;
+            s.prefetch = 2;
+        }
         if (spec.view == View::interleaved && channels >= 128) s.ahead = 2;
         const double slabs =
             moved.read_twice * static_cast<double>(outer * inner) * static_cast<double>(element) * s.task;

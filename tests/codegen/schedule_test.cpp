@@ -245,9 +245,23 @@ TEST(DefaultSchedule, StreamsOnlyWhatHardlyFitsTheCache) {
     EXPECT_FALSE(streams(planar(Op::inference, 32, 128, 784), 32 << 20));
     EXPECT_TRUE(streams(planar(Op::train_forward, 32, 128, 784), 32 << 20));
     EXPECT_FALSE(streams(interleaved(Op::train_forward, 32 * 784, 128), 32 << 20));
-    // 24.5 MB and 49 MB in rows of 16-byte pieces.
-    EXPECT_FALSE(streams(planar(Op::train_forward, 32, 512, 196), 32 << 20));
-    EXPECT_TRUE(streams(planar(Op::train_forward, 32, 1024, 196), 32 << 20));
+    // 21.4 MB and 18.4 MB.
+    EXPECT_TRUE(streams(planar(Op::train_forward, 32, 112, 784), 32 << 20));
+    EXPECT_FALSE(streams(planar(Op::train_forward, 32, 96, 784), 32 << 20));
+    // 24.5 MB and 21.4 MB in rows of 16-byte pieces.
+    EXPECT_TRUE(streams(planar(Op::train_forward, 32, 512, 196), 32 << 20));
+    EXPECT_FALSE(streams(planar(Op::train_forward, 32, 448, 196), 32 << 20));
+    EXPECT_FALSE(streams(planar(Op::inference, 32, 512, 196), 32 << 20));
+}
+
+TEST(DefaultSchedule, TakesChannelsOneByOneWhereTwoResultsAreStreamedInPieces) {
+    const auto schedule = [](Op op, Residual residual, std::int64_t inner) {
+        return default_schedule(with(planar(op, 32, 1024, inner), residual));
+    };
+    EXPECT_EQ(schedule(Op::backward, Residual::batch_norm, 196).task, 1);
+    EXPECT_EQ(schedule(Op::backward, Residual::batch_norm, 196).prefetch, 2);
+    EXPECT_GT(schedule(Op::backward, Residual::none, 196).task, 1);
+    EXPECT_GT(schedule(Op::train_forward, Residual::batch_norm, 196).task, 1);
 }
 
 TEST(DefaultSchedule, StreamsInTurnsOfAPowerOfTwo) {
