@@ -45,6 +45,15 @@ class Case:
         """What the names of each batch norm's tensors end in."""
         return ("", "2") if self.norm.residual == "batch_norm" else ("",)
 
+    def folded(self, branch):
+        """What inference comes to, scale * x + shift, with the running statistics folded in (in f64) beforehand."""
+        import numpy
+
+        gamma, beta, mean, var = (self.data[name + branch].astype(numpy.float64)
+                                  for name in ("gamma", "beta", "mean", "var"))
+        scale = gamma / numpy.sqrt(var + 1e-5)
+        return scale.astype(numpy.float32), (beta - mean * scale).astype(numpy.float32)
+
     def fill(self):
         """data: x, gamma, beta, mean and var, running ones, of each branch; residual where one is added; dy."""
         import numpy

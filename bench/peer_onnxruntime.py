@@ -53,11 +53,8 @@ def batch_norm(case, b, constants, nodes):
 
 
 def folded(case, b, constants, nodes):
-    gamma, beta, mean, var = (case.data[name + b].astype(numpy.float64) for name in ("gamma", "beta", "mean", "var"))
-    scale = gamma / numpy.sqrt(var + 1e-5)
     channels = (-1,) if case.layout == "NHWC" else (-1, 1, 1)
-    pair = [constants(name + b, values.astype(numpy.float32).reshape(channels))
-            for name, values in (("scale", scale), ("shift", beta - mean * scale))]
+    pair = [constants(name + b, values.reshape(channels)) for name, values in zip(("scale", "shift"), case.folded(b))]
     nodes += [helper.make_node("Mul", ["x" + b, pair[0]], ["scaled" + b]),
               helper.make_node("Add", ["scaled" + b, pair[1]], ["bn" + b])]
 

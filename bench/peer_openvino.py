@@ -48,10 +48,8 @@ def batch_norm(case, b, x):
 
 
 def folded(case, b, x):
-    gamma, beta, mean, var = (case.data[name + b].astype(numpy.float64) for name in ("gamma", "beta", "mean", "var"))
-    scale = gamma / numpy.sqrt(var + 1e-5)
     shape = (1, 1, 1, -1) if case.layout == "NHWC" else (1, -1, 1, 1)
-    scale, shift = (v.astype(numpy.float32).reshape(shape) for v in (scale, beta - mean * scale))
+    scale, shift = (values.reshape(shape) for values in case.folded(b))
     return ops.add(ops.multiply(x, scale), shift)
 
 

@@ -192,7 +192,7 @@ def best_table(results):
 
 
 def bars(results):
-    """A line for each bar: what, how much, whether it is met."""
+    """A line for each bar: what, how much, whether it is met. A line without either word has no bar."""
     found = []
 
     def judge(what, value, bar):
@@ -214,8 +214,8 @@ def bars(results):
         # Apart too: inference moves each byte once, so a fused peer cannot be far from it.
         learning = [ratio for ratio, row in zip(ratios, rows) if row["fusebn"]["op"].split("+")[0] != "inference"]
         if 0 < len(learning) < len(rows):
-            judge(f"{layout}, the same of training and backward alone, {len(learning)} rows", geometric_mean(learning),
-                  bar)
+            found.append(f"          {layout}, the same of training and backward alone, {len(learning)} rows: "
+                         f"{geometric_mean(learning):.2f}\n")
         judge(f"{layout}, the lowest of them ({sum(r >= bar for r in ratios)} of {len(rows)} rows meet this bar)",
               min(ratios), bar)
     if lowest:

@@ -17,14 +17,15 @@ void check(const Status& status) {
 // A thread of the program's own that makes calls when it is told to.
 class Caller {
 public:
-    Caller(Workload& workload, int calls) : thread_([this, &workload, calls] {
-        while (true) {
-            begin_.acquire();
-            if (ends_) return;
-            for (int i = 0; i < calls; ++i) workload.run_or_exit();
-            done_.release();
-        }
-    }) {}
+    Caller(Workload& workload, int calls)
+        : thread_([this, &workload, calls] {
+              while (true) {
+                  begin_.acquire();
+                  if (ends_) return;
+                  for (int i = 0; i < calls; ++i) workload.run_or_exit();
+                  done_.release();
+              }
+          }) {}
     ~Caller() {
         ends_ = true;
         begin_.release();

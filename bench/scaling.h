@@ -1,4 +1,5 @@
-// What threads are worth: a kernel on one thread and on all of them, and called by two of the program's threads at once.
+// What threads are worth: a kernel on one thread and on all of them, and called by two of the program's threads at
+// once.
 #pragma once
 
 #include <ostream>

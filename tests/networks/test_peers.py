@@ -129,7 +129,8 @@ class Sums(unittest.TestCase):
         def times(case):
             return {"fusebn": 1.0, "PyTorch": 4.0, "JAX": 2.6 if case.layout == "NCHW" else 0.9}
         lines = peer_report.bars(results(all_rows(times))).splitlines()
-        self.assertEqual([line.split()[0] for line in lines], ["met"] * 4 + ["MISSED"] * 4)
+        verdicts = [line.split()[0] for line in lines]
+        self.assertEqual(verdicts, ["met", "met", "NCHW,", "met", "MISSED", "NHWC,", "MISSED", "MISSED"])
         self.assertIn("PyTorch eager / fusebn: 4.00, bar >= 3.00", lines[0])
         self.assertIn("(48 of 96 rows are below): 0.90", lines[-1])
 
