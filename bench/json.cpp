@@ -17,9 +17,10 @@ bool write_json(const std::string& path, const Report& report) {
     ordered_json machine = {{"cpu", m.cpu},
                             {"isa", m.isa},
                             {"threads", m.threads},
-                            {"cache_bytes", {{"l1", m.l1}, {"l2", m.l2}, {"l3", m.l3}}},
+                            {"cache_bytes", {{"l1", m.l1}, {"l2", m.l2}, {"l3", m.l3}, {"l3_usable", m.l3_usable}}},
                             {"onednn", report.onednn},
                             {"generator", report.generator}};
+    if (!report.onednn3.empty()) machine["onednn3"] = report.onednn3;
     if (report.build_seconds) machine["build_seconds"] = *report.build_seconds;
     for (const Overhead& o : report.overheads) {
         machine["overhead_ns"].push_back({{"op", o.op}, {"channels", o.channels}, {"ns", o.ns}});

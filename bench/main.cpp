@@ -13,6 +13,7 @@
 #include "cases.h"
 #include "contest.h"
 #include "onednn_contender.h"
+#include "onednn_module.h"
 #include "scaling.h"
 
 namespace {
@@ -20,7 +21,7 @@ namespace {
 using namespace fusebn::bench;
 
 struct Arguments {
-    std::string kernels = "all", library, json, markdown;
+    std::string kernels = "all", library, onednn, json, markdown;
     Budget budget;
     int rounds = 0, threads = 0;
     double build_seconds = 0;
@@ -63,6 +64,7 @@ int run(const Arguments& a) {
         std::cerr << "no kernel has a name with \"" << a.kernels << "\" in it; --list prints the names\n";
         return 2;
     }
+    if (!a.onednn.empty()) load_onednn(a.onednn);
     if (a.list) {
         for (const LayerCase& c : cases) std::cout << c.kernel->name << "\n";
         return 0;
@@ -70,7 +72,9 @@ int run(const Arguments& a) {
     if (a.scaling) return run_scaling(a, cases);
     Report report;
     report.machine = this_machine();
+    measure_caches(report.machine);
     report.onednn = onednn_version();
+    report.onednn3 = loaded_onednn_version();
     report.generator = cases.front().table->generator;
     if (a.build_seconds > 0) report.build_seconds = a.build_seconds;
     print_machine(std::cout, report);
@@ -124,6 +128,9 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     app.add_option("--library", a.library,
                    "The kernels of lib<name>.so instead: g++ -shared -o lib<name>.so -Wl,--whole-archive lib<name>.a")
+        ->check(CLI::ExistingFile);
+    app.add_option("--onednn", a.onednn,
+                   "Beside a second oneDNN too: bench/libfusebn_onednn3.so (scripts/bench.sh --onednn3)")
         ->check(CLI::ExistingFile);
     app.add_option("--seconds", a.budget.seconds, "Time for the rounds of one kernel")->capture_default_str();
     app.add_option("--rounds", a.rounds, "Exactly so many rounds, instead")->check(CLI::Range(1, 100000));

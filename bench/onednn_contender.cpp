@@ -1,7 +1,6 @@
-// oneDNN 2: https://oneapi-src.github.io/oneDNN/v2/dev_guide_batch_normalization.html
+// oneDNN: https://uxlfoundation.github.io/oneDNN/dev_guide_batch_normalization.html, and version 2, which Debian has:
+// https://oneapi-src.github.io/oneDNN/v2/dev_guide_batch_normalization.html
 #include "onednn_contender.h"
-
-#include <omp.h>
 
 #include <cstdint>
 #include <cstring>
@@ -9,6 +8,10 @@
 #include <memory>
 #include <unordered_map>
 #include <utility>
+
+#if DNNL_VERSION_MAJOR < 3
+#include <omp.h>
+#endif
 
 namespace fusebn::bench {
 namespace {
@@ -18,6 +21,38 @@ using dnnl::memory;
 const dnnl::engine& engine() {
     static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
     return cpu;
+}
+
+using Forward = dnnl::batch_normalization_forward;
+using Backward = dnnl::batch_normalization_backward;
+
+// The two functions whose interface is another one in version 3.
+#if DNNL_VERSION_MAJOR < 3
+Forward::primitive_desc describe_forward(dnnl::prop_kind kind, const memory::desc& tensor, float eps,
+                                         dnnl::normalization_flags flags) {
+    return {Forward::desc(kind, tensor, eps, flags), engine()};
+}
+
+Backward::primitive_desc describe_backward(const memory::desc& tensor, float eps, dnnl::normalization_flags flags,
+                                           const Forward::primitive_desc& forward) {
+    return {Backward::desc(dnnl::prop_kind::backward, tensor, tensor, eps, flags), engine(), forward};
+}
+#else
+Forward::primitive_desc describe_forward(dnnl::prop_kind kind, const memory::desc& tensor, float eps,
+                                         dnnl::normalization_flags flags) {
+    return {engine(), kind, tensor, tensor, eps, flags};
+}
+
+Backward::primitive_desc describe_backward(const memory::desc& tensor, float eps, dnnl::normalization_flags flags,
+                                           const Forward::primitive_desc& forward) {
+    return {engine(), dnnl::prop_kind::backward, tensor, tensor, tensor, eps, flags, forward};
+}
+#endif
+
+void use_threads([[maybe_unused]] int threads) {
+#if DNNL_VERSION_MAJOR < 3
+    omp_set_num_threads(threads);
+#endif
 }
 
 // What one primitive needs, alive as long as it may run.
@@ -77,13 +112,12 @@ std::shared_ptr<Primitive> make(const LayerCase& c, const Tensors& tensors, cons
     if (!by_batch) flags |= normalization_flags::use_global_stats;
     if (c.activation() == Activation::relu) flags |= normalization_flags::fuse_norm_relu;
     const memory::desc tensor = tensors.x.get_desc();
-    const dnnl::batch_normalization_forward::desc desc(
-        by_batch ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference, tensor,
-        static_cast<float>(eps), flags);
-    const dnnl::batch_normalization_forward::primitive_desc pd(desc, engine());
+    const Forward::primitive_desc pd =
+        describe_forward(by_batch ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference, tensor,
+                         static_cast<float>(eps), flags);
 
     auto p = std::make_shared<Primitive>();
-    p->primitive = dnnl::batch_normalization_forward(pd);
+    p->primitive = Forward(pd);
     p->result = tensors.result;
     const memory::desc channels({c.C}, memory::data_type::f32, memory::format_tag::a);
     const auto values = [&](const std::vector<float>& v) {
@@ -100,9 +134,7 @@ std::shared_ptr<Primitive> make(const LayerCase& c, const Tensors& tensors, cons
     if (c.op() != Op::backward) return p;
 
     p->run();  // y goes where dx will: only the statistics and the mask are needed of it
-    const dnnl::batch_normalization_backward::desc backward(dnnl::prop_kind::backward, tensor, tensor,
-                                                            static_cast<float>(eps), flags);
-    p->primitive = dnnl::batch_normalization_backward({backward, engine(), pd});
+    p->primitive = Backward(describe_backward(tensor, static_cast<float>(eps), flags, pd));
     p->arguments.erase(DNNL_ARG_DST);
     p->arguments.insert({{DNNL_ARG_DIFF_DST, tensors.dy},
                          {DNNL_ARG_DIFF_SRC, tensors.result},
@@ -130,7 +162,7 @@ Peer peer_of(const char* name, const std::shared_ptr<Primitive>& p, std::functio
 std::vector<Peer> onednn_peers(const LayerCase& c, const Operands& operands, const BatchNormState& state, double eps,
                                int threads) {
     if (!supported(c)) return {};
-    omp_set_num_threads(threads);
+    use_threads(threads);
     const memory::desc plain =
         describe(c, c.layout == Layout::NCHW ? memory::format_tag::nchw : memory::format_tag::nhwc);
     const auto in_plain = [&](const void* data) {

@@ -84,7 +84,8 @@ void sort(std::vector<Row>& rows) {
 void print_machine(std::ostream& out, const Report& report) {
     out << "machine: " << to_string(report.machine) << "\n"
         << "kernels: " << report.generator << "\n"
-        << "oneDNN:  " << (report.onednn.empty() ? "missing; built without it" : report.onednn) << "\n"
+        << "oneDNN:  " << (report.onednn.empty() ? "missing; built without it" : report.onednn)
+        << (report.onednn3.empty() ? "" : ", and " + report.onednn3) << "\n"
         << "GB/s counts each tensor once: what a forward call reads and y; x, dy and dx; a residual's or a second "
            "branch's;\n"
         << "masks as bits. Copy: of as many bytes, with streaming stores where they exceed the L3 cache and plain "
@@ -98,8 +99,18 @@ void print_machine(std::ostream& out, const Report& report) {
 
 void print_table(std::ostream& out, const Report& report, bool markdown) {
     if (report.rows.empty()) return;
-    std::vector<Cells> lines = {{"operation", "type", "layout", "shape", "ms", "GB/s", "of copy", "oneDNN ms", "ratio",
-                                 "blocked ms", "ratio", "of f32", "error"}};
+    struct PeerColumns {
+        const char *peer, *heading;
+    };
+    std::vector<PeerColumns> peers = {{"onednn", "oneDNN ms"}, {"onednn-blocked", "blocked ms"}};
+    if (!report.onednn3.empty()) {
+        peers.push_back({"onednn3", "oneDNN 3 ms"});
+        peers.push_back({"onednn3-blocked", "blocked ms"});
+    }
+    Cells headings = {"operation", "type", "layout", "shape", "ms", "GB/s", "of copy"};
+    for (const PeerColumns& p : peers) headings.insert(headings.end(), {p.heading, "ratio"});
+    headings.insert(headings.end(), {"of f32", "error"});
+    std::vector<Cells> lines = {std::move(headings)};
     for (const Row& row : report.rows) {
         const LayerCase& c = row.layer_case;
         Cells cells = {c.op_name(),
@@ -109,7 +120,7 @@ void print_table(std::ostream& out, const Report& report, bool markdown) {
                        fixed(row.median_ms("fusebn"), 3),
                        fixed(row.gbps("fusebn"), 1),
                        fixed(row.fraction_of_copy("fusebn").median, 2) + (row.in_cache ? "*" : " ")};
-        for (const char* peer : {"onednn", "onednn-blocked"}) {
+        for (const auto& [peer, heading] : peers) {
             const bool there = row.find(peer) != nullptr;
             cells.push_back(there ? fixed(row.median_ms(peer), 3) : "-");
             cells.push_back(there ? with_quartiles(row.ratio_to_fusebn(peer)) : "-");

@@ -18,9 +18,9 @@ using namespace measure;
 // One kernel, measured.
 struct Row {
     LayerCase layer_case;
-    double error;                  // largest error of y or dx as a share of its bound
-    std::int64_t limit_bytes;      // LayerCase::limit_bytes() of this machine
-    bool in_cache;                 // the tensors fit in the last-level cache together: "copy" is then the plain one
+    double error;              // largest error of y or dx as a share of its bound
+    std::int64_t limit_bytes;  // LayerCase::limit_bytes() of this machine
+    bool in_cache;  // the tensors fit in what is usable of the last-level cache: "copy" is then the plain one
     std::vector<Samples> samples;  // fusebn, copy, read, of a 16-bit kernel fusebn-f32, then the peers
 
     const Samples* find(const std::string& contender) const;
@@ -39,6 +39,7 @@ struct Row {
 struct Report {
     Machine machine;
     std::string onednn;     // version, "" where it is missing
+    std::string onednn3;    // of a second one, "" where none was asked for
     std::string generator;  // of the kernels
     std::optional<double> build_seconds;
     std::vector<Overhead> overheads;

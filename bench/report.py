@@ -21,7 +21,10 @@ from report_parts import (  # noqa: E402
 
 OP_COLOURS = {"inference": GREEN, "train_forward": BLUE, "backward": ORANGE}
 OP_NAMES = {"inference": "inference", "train_forward": "training", "backward": "backward"}
-PEERS = {"onednn": "oneDNN, same layout", "onednn-blocked": "oneDNN, its blocked layout"}
+PEERS = {"onednn": "oneDNN, same layout", "onednn-blocked": "oneDNN, its blocked layout",
+         "onednn3": "oneDNN 3, same layout", "onednn3-blocked": "oneDNN 3, its blocked layout"}
+PEER_HEADINGS = {"onednn": "oneDNN / fusebn", "onednn-blocked": "blocked / fusebn", "onednn3": "oneDNN 3 / fusebn",
+                 "onednn3-blocked": "oneDNN 3 blocked / fusebn"}
 
 
 class Run:
@@ -38,6 +41,7 @@ class Run:
             if "extents" not in line:
                 sys.exit(f"report.py: {path}: its rows have no extents; measure again with this version")
             self.rows.setdefault(line["kernel"], {})[line["contender"]] = line
+        self.peers = [p for p in PEERS if any(p in contenders for contenders in self.rows.values())]
 
     def kernels(self, op=None, layout=None, dtype="f32"):
         for name, contenders in self.rows.items():
@@ -67,6 +71,12 @@ def network_rows(run, network, op, layout, batch, dtype="f32"):
     return rows
 
 
+def usable_l3(machine):
+    """Bytes of the last-level cache that a process could use; older files have what the machine states."""
+    caches = machine["cache_bytes"]
+    return caches.get("l3_usable") or caches["l3"]
+
+
 def draw_roofline(run, path):
     layouts = ["NCHW", "NHWC"]
     figure, all_axes = pyplot.subplots(1, 2, figsize=(12, 4.4), sharey=True)
@@ -82,8 +92,9 @@ def draw_roofline(run, path):
             axes.plot([p["limit_bytes"] / 1e6 for p in points],
                       [1e-6 * p["limit_bytes"] / p["median_ms"] for p in points], "o", color=colour, markersize=5,
                       alpha=0.75, label=OP_NAMES[op])
-        axes.axvline(run.machine["cache_bytes"]["l3"] / 1e6, color=RED, linewidth=0.8, linestyle="--")
-        axes.text(run.machine["cache_bytes"]["l3"] / 1e6, 0.97, " L3", color=RED, fontsize=8, va="top",
+        l3 = usable_l3(run.machine)
+        axes.axvline(l3 / 1e6, color=RED, linewidth=0.8, linestyle="--")
+        axes.text(l3 / 1e6, 0.97, " L3", color=RED, fontsize=8, va="top",
                   transform=axes.get_xaxis_transform())
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -175,12 +186,12 @@ def summary(run):
             cells = [f"<td>{OP_NAMES[op]}, {layout}</td>", f"<td>{len(chosen)}</td>"]
             for group in (large, small):
                 cells += [number(geometric_mean(group)), number(min(group, default=None))]
-            for peer in PEERS:
+            for peer in run.peers:
                 ratios = [c[peer]["ratio_to_fusebn"] for c in chosen if peer in c]
                 cells += [number(geometric_mean(ratios)), number(min(ratios, default=None), 1)]
             rows.append(cells)
-    return table(["f32", "rows", "of the limit, beyond L3", "lowest", "within L3", "lowest", "oneDNN / fusebn", "lowest",
-                  "blocked / fusebn", "lowest"], rows)
+    headings = ["f32", "rows", "of the limit, beyond L3", "lowest", "within L3", "lowest"]
+    return table(headings + [h for peer in run.peers for h in (PEER_HEADINGS[peer], "lowest")], rows)
 
 
 def sums_table(run, batch):
@@ -192,15 +203,15 @@ def sums_table(run, batch):
                 continue
             cells = [f"<td>{network}, {layout}, N = {batch}</td>", f"<td>{ours[2]}</td>", number(ours[0]),
                      number(step_ms(run, network, layout, batch, "copy")[0])]
-            for peer in PEERS:
+            for peer in run.peers:
                 total, known, _ = step_ms(run, network, layout, batch, peer)
                 # Of the batch norms that the peer has too: a residual's it has not.
                 same = sum(times * c["fusebn"]["median_ms"] for op in ("train_forward", "backward")
                            for times, c in network_rows(run, network, op, layout, batch) if peer in c)
                 cells.append(f"<td>{total / same:.2f} <span class=dim>({known})</span></td>" if known else "<td>-</td>")
             rows.append(cells)
-    return table(["a training step's batch norms", "calls", "ms", "a copy, ms", "oneDNN / fusebn (of so many calls)",
-                  "blocked / fusebn (of so many calls)"], rows)
+    return table(["a training step's batch norms", "calls", "ms", "a copy, ms"] +
+                 [f"{PEER_HEADINGS[peer]} (of so many calls)" for peer in run.peers], rows)
 
 
 def all_rows(run):
@@ -209,7 +220,7 @@ def all_rows(run):
         row = contenders["fusebn"]
         cells = [f"<td>{html.escape(name)}</td>", number(row["median_ms"], digits=4), number(row["gbps"], digits=1),
                  number(row["fraction_of_limit"])]
-        for peer in PEERS:
+        for peer in run.peers:
             if peer in contenders:
                 low, high = contenders[peer]["ratio_quartiles"]
                 ratio = contenders[peer]["ratio_to_fusebn"]
@@ -218,7 +229,7 @@ def all_rows(run):
             else:
                 cells.append("<td>-</td>")
         rows.append(cells)
-    return table(["kernel", "ms", "GB/s", "of the limit", "oneDNN / fusebn", "blocked / fusebn"], rows)
+    return table(["kernel", "ms", "GB/s", "of the limit"] + [PEER_HEADINGS[peer] for peer in run.peers], rows)
 
 
 METHOD = """Every kernel's result was compared with a double-precision oracle, and every peer's with fusebn's, before
@@ -233,8 +244,10 @@ def section(run, folder, index):
     machine = run.machine
     caches = machine["cache_bytes"]
     parts.append(f"<h2>{html.escape(machine['cpu'])}, {machine['isa']}, {machine['threads']} threads</h2>"
-                 f"<p class=dim>L1 {caches['l1'] >> 10} KB, L2 {caches['l2'] >> 10} KB, L3 {caches['l3'] >> 20} MB; "
-                 f"{html.escape(machine['generator'])}; oneDNN {html.escape(machine['onednn'] or 'missing')}; "
+                 f"<p class=dim>L1 {caches['l1'] >> 10} KB, L2 {caches['l2'] >> 10} KB, L3 {caches['l3'] >> 20} MB, "
+                 f"{usable_l3(machine) >> 20} MB of it usable; "
+                 f"{html.escape(machine['generator'])}; oneDNN {html.escape(machine['onednn'] or 'missing')}"
+                 f"{html.escape(', and ' + machine['onednn3'] if 'onednn3' in machine else '')}; "
                  f"{html.escape(run.path.name)}</p>")
     parts.append(summary(run))
 

@@ -12,7 +12,8 @@ bool is_row(const Row& row, const std::string& op, Layout layout, DataType dtype
 }
 
 std::string peer_name(const std::string& peer, Layout layout) {
-    return peer == "onednn" ? "oneDNN " + std::string(to_string(layout)) : "oneDNN blocked";
+    const std::string name = peer.find("onednn3") == 0 ? "oneDNN 3 " : "oneDNN ";
+    return name + (peer.find("blocked") != std::string::npos ? "blocked" : std::string(to_string(layout)));
 }
 
 // What a figure is of all the rows that a condition picks.
@@ -104,7 +105,7 @@ void print_bars(std::ostream& out, const Report& report) {
 void print_summary(std::ostream& out, const Report& report) {
     for (const std::string op : {"train_forward+relu", "backward+relu"}) {
         for (const Layout layout : {Layout::NCHW, Layout::NHWC}) {
-            for (const std::string peer : {"onednn-blocked", "onednn"}) {
+            for (const std::string peer : {"onednn-blocked", "onednn", "onednn3-blocked", "onednn3"}) {
                 summarise(
                     out, report,
                     op + " " + std::string(to_string(layout)) + ", time of " + peer_name(peer, layout) + " / fusebn:",

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "fusebn/parallel.h"
+#include "measure/usable_cache.h"
 
 namespace fusebn::measure {
 namespace {
@@ -60,6 +61,8 @@ Machine this_machine() {
     return m;
 }
 
+void measure_caches(Machine& m) { m.l3_usable = usable_l3(m); }
+
 std::string caches_text(const Machine& m) {
     return "L1 " + std::to_string(m.l1 >> 10) + " KB, L2 " + std::to_string(m.l2 >> 10) + " KB, L3 " +
            std::to_string(m.l3 >> 20) + " MB";
@@ -67,7 +70,9 @@ std::string caches_text(const Machine& m) {
 
 std::string to_string(const Machine& m) {
     return m.cpu + ", " + m.isa + ", " + std::to_string(m.threads) + (m.threads == 1 ? " thread" : " threads") + ", " +
-           caches_text(m);
+           caches_text(m) +
+           (m.l3_usable > 0 && m.l3_usable < m.l3 ? ", of which " + std::to_string(m.l3_usable >> 20) + " MB are usable"
+                                                  : "");
 }
 
 }  // namespace fusebn::measure

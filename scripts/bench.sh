@@ -11,6 +11,7 @@
 #   --threads N                 of every contender
 #   --records FILE              with the schedules that `fusebn tune` found
 #   --tune TIME                 after looking for them for so long (10m), into build/bench/records.jsonl
+#   --onednn3                   beside oneDNN 3 from PyPI too, which goes into build/onednn3 (2 GB)
 #   -o FOLDER                   where the page goes (default: build/bench/report)
 #
 # Results: build/bench/rows.jsonl, rows.md, and FOLDER/index.html with its PNGs. PyTorch and JAX: scripts/peers.sh.
@@ -22,9 +23,10 @@ usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' scripts/bench.sh; }
 
 networks=resnet50,mobilenet-v2,densenet121,efficientnet-b0,unet
 batches=1,8,32 dtypes=f32,bf16,f16 layouts=NCHW,NHWC ops=inference,train_forward,backward
-seconds=1 threads= records= tune= spec= output=build/bench/report
+seconds=1 threads= records= tune= spec= onednn3= output=build/bench/report
 while (($#)); do
   case $1 in
+    --onednn3) onednn3=$PWD/build/onednn3; shift; continue ;;
     --quick) networks=resnet50,mobilenet-v2,unet batches=32 dtypes=f32 seconds=0.5; shift; continue ;;
     -h | --help) usage; exit 0 ;;
     --networks | --batches | --dtypes | --layouts | --ops | --spec | --seconds | --threads | --records | --tune)
@@ -40,8 +42,13 @@ if [[ $threads ]]; then export FUSEBN_NUM_THREADS=$threads; fi  # records are of
 
 scripts/setup.sh
 cmake=build/venv/bin/cmake python=build/venv/bin/python3 fusebn=build/release/compiler/fusebn
-"$cmake" --preset release > build/configure.log || { cat build/configure.log; exit 1; }
-"$cmake" --build --preset release --target fusebn_tool fusebn_bench fusebn_autoschedulers
+if [[ $onednn3 && ! -e $onednn3/include/dnnl.hpp ]]; then
+  say "PyPI into build/onednn3: onednn-devel"
+  [[ -x $onednn3/bin/pip ]] || python3 -m venv "$onednn3"
+  "$onednn3/bin/pip" install -q --disable-pip-version-check onednn-devel
+fi
+"$cmake" --preset release -D FUSEBN_ONEDNN3="$onednn3" > build/configure.log || { cat build/configure.log; exit 1; }
+"$cmake" --build --preset release --target fusebn_tool fusebn_bench fusebn_autoschedulers ${onednn3:+fusebn_onednn3}
 
 mkdir -p build/bench
 if [[ $spec ]]; then
@@ -60,8 +67,14 @@ c++ -shared -o build/bench/library/libnetworks.so \
   -Wl,--whole-archive build/bench/library/libnetworks.a -Wl,--no-whole-archive
 
 say "checking and timing"
+if [[ $onednn3 ]]; then
+  # It is built for SYCL alone, whose CPU is an OpenCL device of Intel's; its threads are TBB's.
+  export OCL_ICD_FILENAMES=$onednn3/lib/libintelocl.so
+  export LD_LIBRARY_PATH=$onednn3/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+  if [[ $threads ]]; then export DPCPP_CPU_NUM_CUS=$threads; fi
+fi
 build/release/bench/fusebn_bench --library build/bench/library/libnetworks.so --seconds "$seconds" \
-  ${threads:+--threads "$threads"} --json build/bench/rows.jsonl --markdown build/bench/rows.md
+  ${threads:+--threads "$threads"} ${onednn3:+--onednn build/release/bench/libfusebn_onednn3.so} --json build/bench/rows.jsonl --markdown build/bench/rows.md
 say "Halide's autoschedulers on the same algorithms"
 build/release/bench/fusebn_autoschedulers bench/autoschedulers.toml --json build/bench/autoschedulers.jsonl
 "$python" bench/report.py build/bench/rows.jsonl --autoschedulers build/bench/autoschedulers.jsonl -o "$output"

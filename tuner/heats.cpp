@@ -248,7 +248,7 @@ private:
             const auto run = [copy] { copy->run_or_exit(); };
             return measure::Contender{"copy", run, finish()};
         }
-        const bool in_cache = case_.floor_bytes() <= measure::this_machine().l3;
+        const bool in_cache = case_.floor_bytes() <= batch_.usable_l3;
         const auto how = in_cache ? measure::Copy::plain : measure::Copy::streaming;
         return measure::Contender{"copy", measure::make_copy(how, workspace_.copy_from.at_least(half + 4),
                                                              workspace_.copy_to.at_least(half + 4), half)};

@@ -30,6 +30,7 @@ struct Batch {
     std::optional<std::uint64_t> expected;
     Device device;
     int threads = 1;
+    std::int64_t usable_l3 = 0;  // bytes, of a CPU (measure/usable_cache.h): which copy is beside a finalist
 };
 
 struct Trial {

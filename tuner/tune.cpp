@@ -13,8 +13,12 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "compiler/files.h"
+#include "compiler/job_pool.h"
 #include "fusebn/parallel.h"
 #include "measure/device.h"
+#include "measure/machine.h"
+#include "measure/usable_cache.h"
 #include "tuner/candidates.h"
 #include "tuner/subjects.h"
 #include "tuner/trial.h"
@@ -123,6 +127,7 @@ private:
             Batch batch = candidates_.batch(s.kernel, s.isa, schedules, failures);
             batch.device = measure::device_of(s.isa);
             batch.threads = num_threads();
+            if (!is_device(s.isa)) batch.usable_l3 = usable_l3();
             batch.expected = s.digest;
             batch.has_champion = has_champion && failures[1].empty();
             std::vector<Schedule> compiled;
@@ -139,6 +144,21 @@ private:
         } catch (const KernelError& e) {
             s.outcome.complaint = e.what();
         }
+    }
+
+    // Measured by a process of its own, as everything else is: this one is to be forked from, so it starts no threads.
+    std::int64_t usable_l3() {
+        if (usable_l3_ == 0) {
+            const TemporaryFile found;
+            const Job look{"measuring the cache", [&] {
+                               const std::int64_t bytes = measure::usable_l3(measure::this_machine());
+                               write_file(found.path(), std::to_string(bytes));
+                           }};
+            const std::string failure = run_jobs({look}, 1, [](int, const Job&) {});
+            if (!failure.empty()) throw KernelError("the cache could not be measured: " + failure);
+            usable_l3_ = std::stoll(read_file(found.path()));
+        }
+        return usable_l3_;
     }
 
     // A device's kernel gives the bits of the CPU's, which the oracle knows.
@@ -271,6 +291,7 @@ private:
     TuneResult result_;
     RecordAppender* appender_ = nullptr;
     int resumed_ = 0;
+    std::int64_t usable_l3_ = 0;  // 0: not measured yet
     bool shown_ = false;
 };
 
