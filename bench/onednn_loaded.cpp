@@ -1,5 +1,6 @@
 #include <dlfcn.h>
 
+#include <filesystem>
 #include <stdexcept>
 
 #include "onednn_module.h"
@@ -12,7 +13,7 @@ const OnednnModule* loaded = nullptr;
 }  // namespace
 
 void load_onednn(const std::string& module) {
-    void* const handle = dlopen(module.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+    void* const handle = dlopen(std::filesystem::absolute(module).c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
     void* const shown = handle != nullptr ? dlsym(handle, "fusebn_onednn_module") : nullptr;
     if (shown == nullptr) throw std::runtime_error(dlerror());
     loaded = static_cast<const OnednnModule*>(shown);

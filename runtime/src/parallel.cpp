@@ -20,6 +20,7 @@ namespace {
 // Plain words and pointers without destructors, so that a kernel that runs while the program's statics are being
 // destroyed still finds them.
 std::atomic<bool> busy{false};  // who sets it may use the pool and change what is below
+std::atomic<int> guests{0};     // threads in a loop of their own because the pool is busy
 Pool* pool = nullptr;
 bool pool_is_gone = false;  // at exit
 ParallelFor* users_function = nullptr;
@@ -46,12 +47,13 @@ void forget_pool_in_child() {
     }
     pool = nullptr;
     busy.store(false);
+    guests.store(0);
 }
 
 Pool* started_pool() noexcept {
     if (pool == nullptr && !pool_is_gone) {
         static const bool handler [[maybe_unused]] = pthread_atfork(nullptr, nullptr, forget_pool_in_child) == 0;
-        pool = Pool::start(num_threads()).release();
+        pool = Pool::start(num_threads(), guests).release();
     }
     return pool;
 }
@@ -60,7 +62,12 @@ int pool_parallel_for(const fusebn_context* context, fusebn_task task, std::int3
                       std::uint8_t* closure) noexcept {
     if (count <= 1 || in_task || num_threads() == 1) return run_inline(context, task, min, count, closure);
     // Another thread's loop has the pool: its CPUs are in use, and waiting would only add to that.
-    if (busy.exchange(true, std::memory_order_acquire)) return run_inline(context, task, min, count, closure);
+    if (busy.exchange(true, std::memory_order_acquire)) {
+        guests.fetch_add(1, std::memory_order_relaxed);
+        const int code = run_inline(context, task, min, count, closure);
+        guests.fetch_sub(1, std::memory_order_relaxed);
+        return code;
+    }
     int code = 0;
     if (Pool* const threads = started_pool()) {
         in_task = true;

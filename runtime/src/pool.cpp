@@ -86,8 +86,8 @@ int usable_cpus() noexcept {
     return static_cast<int>(std::clamp(sysconf(_SC_NPROCESSORS_ONLN), 1L, static_cast<long>(max_threads)));
 }
 
-std::unique_ptr<Pool> Pool::start(int threads) noexcept {
-    std::unique_ptr<Pool> pool(new (std::nothrow) Pool);
+std::unique_ptr<Pool> Pool::start(int threads, const std::atomic<int>& guests) noexcept {
+    std::unique_ptr<Pool> pool(new (std::nothrow) Pool(guests));
     if (!pool) return nullptr;
     pool->ranges_.reset(new (std::nothrow) Range[threads]);
     pool->workers_.reset(new (std::nothrow) Worker[threads]);
@@ -123,6 +123,7 @@ int Pool::run(const fusebn_context* context, fusebn_task task, std::int32_t min,
               std::uint8_t* closure) noexcept {
     loop_ = Loop{context, task, min, closure, float_mode()};
     error_.store(0, std::memory_order_relaxed);
+    unfinished_.store(false, std::memory_order_relaxed);
     const std::int64_t parts = std::min<std::int64_t>(threads_, count);
     for (std::int64_t part = 0; part < threads_; ++part) {
         const auto begin = static_cast<std::uint32_t>(part * count / parts);
@@ -132,9 +133,11 @@ int Pool::run(const fusebn_context* context, fusebn_task task, std::int32_t min,
     gate_.store(gate_open, std::memory_order_release);
     // Sequentially consistent, as is the sleepers' side: either they see the new epoch, or this sees them.
     epoch_.fetch_add(1);
-    if (sleepers_.load() > 0) futex_wake(epoch_, static_cast<int>(parts - 1));
+    const std::int64_t wanted = std::min<std::int64_t>(parts, threads_ - guests_.load(std::memory_order_relaxed)) - 1;
+    if (wanted > 0 && sleepers_.load() > 0) futex_wake(epoch_, static_cast<int>(wanted));
     work(0);
     close();
+    if (unfinished_.load(std::memory_order_relaxed)) work(0);  // alone: the gate is closed
     return error_.load(std::memory_order_relaxed);
 }
 
@@ -146,18 +149,18 @@ void* Pool::thread_main(void* argument) {
 
 void Pool::serve(int self) noexcept {
     for (std::uint32_t seen = 0;;) {
-        seen = next_epoch(seen);
+        seen = next_epoch(self, seen);
         if (stop_.load()) return;
-        if (!enter()) continue;
+        if (!has_cpu(self) || !enter()) continue;
         set_float_mode(loop_.float_mode);  // the caller's, so that who runs an index makes no difference to a bit
         work(self);
         leave();
     }
 }
 
-std::uint32_t Pool::next_epoch(std::uint32_t seen) noexcept {
+std::uint32_t Pool::next_epoch(int self, std::uint32_t seen) noexcept {
     const auto came = [&] { return epoch_.load(std::memory_order_acquire) != seen; };
-    if (!spin(spin_nanoseconds_, came)) {
+    if (!spin(spin_nanoseconds_, [&] { return came() || !has_cpu(self); }) || !came()) {
         sleepers_.fetch_add(1);
         while (epoch_.load() == seen) futex_wait(epoch_, seen);
         sleepers_.fetch_sub(1);
@@ -170,6 +173,10 @@ void Pool::work(int self) noexcept {
     do {
         std::uint64_t bounds = mine.load(std::memory_order_relaxed);
         while (begin_of(bounds) < end_of(bounds)) {
+            if (!has_cpu(self)) {
+                unfinished_.store(true, std::memory_order_relaxed);  // run() sees it, as leave() comes after
+                return;
+            }
             const std::uint32_t index = begin_of(bounds);
             if (!mine.compare_exchange_weak(bounds, pack(index + 1, end_of(bounds)), std::memory_order_relaxed))
                 continue;
@@ -180,6 +187,11 @@ void Pool::work(int self) noexcept {
             bounds = mine.load(std::memory_order_relaxed);
         }
     } while (steal(self));
+}
+
+// The caller of run() always has: it is one of the program's threads, as the guests are.
+bool Pool::has_cpu(int self) const noexcept {
+    return self == 0 || self < threads_ - guests_.load(std::memory_order_relaxed);
 }
 
 // Takes half of what another participant has left, the last half: its owner goes on with the first.

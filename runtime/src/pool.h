@@ -3,6 +3,9 @@
 // Each participant of a loop has a contiguous range of its indices, the same one in every loop of the same length, so
 // that a channel stays in the cache of the core that had it last; who is done takes half of what another has left.
 // Threads that have nothing to do look out for the next loop for a while, then sleep.
+//
+// A thread of the program that runs a loop of its own meanwhile, as the pool is in use, is a guest on the CPUs: for
+// each there is one a thread of the pool fewer, or it would be kept waiting by threads that wait for a CPU in a task.
 #pragma once
 
 #include <pthread.h>
@@ -23,8 +26,8 @@ int usable_cpus() noexcept;
 class Pool {
 public:
     // `threads` includes the caller of run(). Fewer are started where the system has no more to give; null where it
-    // has none at all.
-    static std::unique_ptr<Pool> start(int threads) noexcept;
+    // has none at all. `guests` counts them, and has to stay.
+    static std::unique_ptr<Pool> start(int threads, const std::atomic<int>& guests) noexcept;
     ~Pool();
     Pool(const Pool&) = delete;
     Pool& operator=(const Pool&) = delete;
@@ -55,16 +58,18 @@ private:
         std::atomic<std::uint64_t> bounds{0};
     };
 
-    Pool() = default;
+    explicit Pool(const std::atomic<int>& guests) : guests_(guests) {}
     static void* thread_main(void* worker);
     void serve(int self) noexcept;
-    std::uint32_t next_epoch(std::uint32_t seen) noexcept;
+    std::uint32_t next_epoch(int self, std::uint32_t seen) noexcept;
     void work(int self) noexcept;
     bool steal(int self) noexcept;
+    bool has_cpu(int self) const noexcept;
     bool enter() noexcept;
     void leave() noexcept;
     void close() noexcept;
 
+    const std::atomic<int>& guests_;
     int threads_ = 1;  // with the caller
     int started_ = 0;  // without
     std::int64_t spin_nanoseconds_ = 0;
@@ -77,6 +82,7 @@ private:
     std::atomic<bool> stop_{false};
     alignas(64) std::atomic<std::uint32_t> gate_{0};  // open bit, waiting bit, and how many threads are inside
     std::atomic<int> error_{0};
+    std::atomic<bool> unfinished_{false};  // a thread went before its range was empty, and perhaps nobody took the rest
 };
 
 }  // namespace fusebn::detail

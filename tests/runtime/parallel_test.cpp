@@ -150,6 +150,47 @@ TEST_F(Parallel, ServesSeveralCallersAtOnce) {
     EXPECT_EQ(sum.load(), 3 * 300 * 136);
 }
 
+// Three threads on two CPUs would have one of them wait for another that waits for a CPU.
+TEST_F(Parallel, LeavesTheCpuToAnotherCaller) {
+    ASSERT_TRUE(set_num_threads(2).ok());
+    expect_each_once(0, 100);
+    std::atomic<bool> begun{false}, guest_is_in{false}, done{false};
+    const auto wait_for = [](const std::atomic<bool>& flag) {
+        for (int wait = 0; wait < 5000 && !flag.load(); ++wait)
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        return flag.load() ? 0 : 1;
+    };
+    std::thread guest([&] {
+        EXPECT_EQ(wait_for(begun), 0);
+        EXPECT_EQ(loop(0, 2,
+                       [&](std::int32_t) {
+                           guest_is_in.store(true);
+                           return wait_for(done);
+                       }),
+                  0);
+    });
+    const std::thread::id caller = std::this_thread::get_id();
+    std::vector<std::atomic<int>> runs(50);
+    std::atomic<int> by_the_pool{0};
+    EXPECT_EQ(loop(0, 50,
+                   [&](std::int32_t index) {
+                       runs[static_cast<std::size_t>(index)].fetch_add(1);
+                       if (index == 0) {
+                           begun.store(true);
+                           return wait_for(guest_is_in);
+                       }
+                       if (std::this_thread::get_id() != caller && guest_is_in.load()) by_the_pool.fetch_add(1);
+                       std::this_thread::sleep_for(std::chrono::milliseconds(1));
+                       return 0;
+                   }),
+              0);
+    done.store(true);
+    guest.join();
+    EXPECT_LE(by_the_pool.load(), 1);  // one that had been taken before
+    for (const std::atomic<int>& count : runs) EXPECT_EQ(count.load(), 1);
+    expect_each_once(0, 100);
+}
+
 TEST_F(Parallel, ReturnsATasksErrorAndRunsTheOthers) {
     for (const int threads : {1, 3}) {
         ASSERT_TRUE(set_num_threads(threads).ok());
