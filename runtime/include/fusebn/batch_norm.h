@@ -8,7 +8,7 @@
 // Shift".
 //
 // Every refusal is an error code with a sentence; when one is returned, the outputs and the layer's state are as they
-// were (but for the outputs where a function given to set_parallel_for threw).
+// were (but for the outputs where a function given to set_parallel_for threw or left out tasks; see parallel.h).
 //
 // On a device (BatchNormOptions::device) a layer takes tensors of the device's memory and is the same layer: the same
 // calls, bits, state and files. What is different:
