@@ -169,7 +169,7 @@ TEST_F(StateFile, ThatIsMalformedLeavesTheLayerAsItWas) {
     expect_refused(bad, file("", data()), "cannot be parsed");
     expect_refused(bad, file("{", data()), "cannot be parsed");
     expect_refused(bad, file("[]", data()), "no JSON object");
-    expect_refused(bad, file("{}", data()), "no tensor \"num_batches_tracked\"");
+    expect_refused(bad, file("{}", ""), "no tensor \"num_batches_tracked\"");
     expect_refused(bad, file(std::string(100000, '['), data()), "too deep");
     expect_refused(bad, file("{\"weight\":3}", data()), "data_offsets");
     expect_refused(bad, file(header("\"weight\"", "\"weights\""), data()), "no tensor \"weight\"");
@@ -177,7 +177,9 @@ TEST_F(StateFile, ThatIsMalformedLeavesTheLayerAsItWas) {
     expect_refused(bad, file(header("\"F32\"", "32"), data()), "dtype 32");
     expect_refused(bad, file(header("\"I64\"", "\"I32\""), data()), "expected I64");
     expect_refused(bad, file(header("\"dtype\":\"F32\",", ""), data()), "dtype none");
-    expect_refused(bad, file(header("[8,20]", "[8,16]"), data()), "its shape needs 12");
+    expect_refused(
+        bad, file(header("[8,20]", R"([8,16]},"more":{"dtype":"F32","shape":[1],"data_offsets":[16,20])"), data()),
+        "its shape needs 12");
     expect_refused(bad, file(header("[8,20]", "[4,16]"), data()), "share bytes");
     expect_refused(bad, file(header("[20,32]", "[8,20]"), data()), "share bytes");
     expect_refused(bad, file(header("[44,56]", "[48,60]"), data()), "data_offsets within");
@@ -190,12 +192,69 @@ TEST_F(StateFile, ThatIsMalformedLeavesTheLayerAsItWas) {
     expect_refused(bad, file(header("[44,56]", "{\"a\":44}"), data()), "data_offsets");
     expect_refused(ErrorCode::shape_mismatch, file(header("\"shape\":[3]", "\"shape\":[4]"), data()), "shape [4]");
     expect_refused(ErrorCode::shape_mismatch, file(header("\"shape\":[3]", "\"shape\":[1,3]"), data()), "shape [1,3]");
-    expect_refused(ErrorCode::shape_mismatch, file(header("\"shape\":[3]", "\"shape\":\"3\""), data()));
     expect_refused(ErrorCode::shape_mismatch, file(header("\"shape\":[]", "\"shape\":[1]"), data()));
     std::string negative = data();
     const float minus = -1;
     std::memcpy(negative.data() + 48, &minus, 4);
     expect_refused(bad, file(header(), negative), "running_var[1] is negative");
+}
+
+TEST_F(StateFile, ThatTheFormatForbidsLeavesTheLayerAsItWas) {
+    const auto bad = ErrorCode::bad_file;
+    const auto expect_bad = [&](const std::string& replaced, const std::string& by, const std::string& words) {
+        SCOPED_TRACE(by);
+        expect_refused(bad, file(header(replaced, by), data()), words);
+    };
+    // Of two that are called the same other readers may take the other.
+    const std::string bias = R"({"dtype":"F32","shape":[3],"data_offsets":[20,32]})";
+    const std::string twice = "the key \"weight\" is there twice";
+    expect_bad("\"bias\"", "\"weight\"", twice);
+    expect_bad("\"bias\"", "\"\\u0077eight\"", twice);
+    expect_bad("\"bias\":" + bias, "\"weight\":" + bias + ",\"bias\":" + bias, twice);
+    expect_bad("\"dtype\":\"F32\"", R"("dtype":"F32","dtype":"F64")", "the key \"dtype\" is there twice");
+    expect_bad("{\"num", R"({"__metadata__":{"a":"1","a":"1"},"num)", "the key \"a\" is there twice");
+
+    expect_refused(bad, file(header(), data() + "x"), "bytes 56 to 57 of its 57 bytes of data are no tensor's");
+    const std::string gap = data().insert(8, "gap!");
+    std::string behind_a_gap = header();
+    for (const auto& [from, to] :
+         {std::pair("[44,56]", "[48,60]"), {"[32,44]", "[36,48]"}, {"[20,32]", "[24,36]"}, {"[8,20]", "[12,24]"}}) {
+        behind_a_gap.replace(behind_a_gap.find(from), std::strlen(from), to);
+    }
+    expect_refused(bad, file(behind_a_gap, gap), "bytes 8 to 12 of its 60 bytes of data are no tensor's");
+
+    for (const std::string shape : {"[3.0]", "[-3]", "[[3]]", "\"3\"", "null", "{}", "3"}) {
+        expect_bad("\"shape\":[3]", "\"shape\":" + shape, "tensor \"weight\" has shape " + shape + ";");
+    }
+    expect_bad("\"shape\":[3],", "", "tensor \"weight\" has shape none;");
+    expect_bad("{\"num", R"({"other":{"dtype":"F32","shape":[0.0],"data_offsets":[0,0]},"num)", "shape [0.0]");
+    expect_bad("{\"num", R"({"other":{"dtype":3,"shape":[0],"data_offsets":[0,0]},"num)", "dtype 3");
+
+    expect_bad("{\"num", R"({"__metadata__":{"a":"1","b":1},"num)", "\"b\" in its __metadata__ is 1;");
+    expect_bad("{\"num", R"({"__metadata__":{"a":{"b":"1"}},"num)", "\"a\" in its __metadata__ is {\"b\":\"1\"};");
+    expect_bad("{\"num", R"({"__metadata__":["a"],"num)", "its __metadata__ is no JSON object");
+
+    expect_bad("{\"num", " {\"num", "does not begin with a {");
+    expect_refused(bad, file(header() + '\0', data()), "a zero byte");
+    expect_refused(bad, file(header() + '\0' + "{\"", data()), "a zero byte");
+    write(file(header() + "  ", data()));
+    EXPECT_TRUE(layer_.load(path_).ok()) << "spaces at the end are the format's own";
+}
+
+TEST_F(StateFile, ThatNoPathNamesIsAnIoError) {
+    const auto expect_refused = [&](const std::string& path, const std::string& words) {
+        for (const Status& s : {layer_.save(path), layer_.load(path)}) {
+            EXPECT_EQ(s.code(), ErrorCode::io_error);
+            EXPECT_NE(s.message().find(words), std::string::npos) << s.message();
+        }
+    };
+    expect_refused("", "path: it is empty");
+    write(file(header(), data()));
+    expect_refused(path_ + '\0' + "x", "path: it has a zero byte behind \"" + path_ + "\"");
+    expect_refused(std::string(1, '\0'), "path: it has a zero byte behind \"\"");
+    const std::string none = (folder_ / "none" / "file").string();
+    EXPECT_EQ(layer_.save(none).message().rfind(none + ": cannot be written", 0), 0u) << layer_.save(none).message();
+    EXPECT_EQ(layer_.save(none).message().find(".tmp"), std::string::npos) << layer_.save(none).message();
 }
 
 TEST_F(StateFile, ThatCannotBeReadOrWrittenIsAnIoError) {

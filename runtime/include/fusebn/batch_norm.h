@@ -253,11 +253,12 @@ public:
     // "bn1.weight").
     // save replaces a file as a whole or not at all, and where `path` is a symbolic link, the file that it names. The
     // file's permissions are a new file's. io_error: also for what is there and no regular file, which stays as it is;
-    // and where the new file is in place, but its folder could not be synced. invalid_argument: a prefix that is no
-    // UTF-8. out_of_memory.
+    // for a path that is empty or has a zero byte in it; and where the new file is in place, but its folder could not
+    // be synced. invalid_argument: a prefix that is no UTF-8. out_of_memory.
     // load reads the tensors that this layer has and drops all others: the weight and bias of an affine state in a
     // layer without affine, the running statistics in one that tracks none. The layer is unchanged when it fails:
-    // io_error, bad_file, shape_mismatch, out_of_memory.
+    // io_error (a path as for save), bad_file (also for what the format forbids of tensors that it drops),
+    // shape_mismatch, out_of_memory.
     Status save(const std::string& path, const std::string& prefix = "") const;
     Status load(const std::string& path, const std::string& prefix = "");
 
