@@ -206,8 +206,11 @@ std::size_t BatchNorm::saved_bytes() const {
     return bytes;
 }
 
-void BatchNorm::set_diagnostics(Diagnostics diagnostics) {
-    if (impl_) impl_->diagnostics = std::move(diagnostics);
+Status BatchNorm::set_diagnostics(Diagnostics diagnostics) {
+    if (!status().ok()) return status();
+    if (Status s = check_diagnostics(diagnostics); !s.ok()) return s;
+    impl_->diagnostics = std::move(diagnostics);
+    return Status();
 }
 
 float* BatchNorm::gamma() {

@@ -94,7 +94,7 @@ TEST_F(StateFile, ComesBackAsItWasSaved) {
     Diagnostics diagnostics;
     diagnostics.report = [&](const Diagnostic&) { reported = true; };
     BatchNorm2d evaluated(3, library_.table());
-    evaluated.set_diagnostics(diagnostics);
+    ASSERT_TRUE(evaluated.set_diagnostics(diagnostics).ok());
     evaluated.eval();
     ASSERT_TRUE(evaluated.load(path_, "layer \"ü\".").ok());
     std::vector<float> x(6);

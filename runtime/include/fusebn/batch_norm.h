@@ -116,9 +116,10 @@ struct Diagnostic {
 struct Diagnostics {
     // Called at the end of a forward call, on its thread. What it throws leaves the call, which has done its work.
     std::function<void(const Diagnostic&)> report;
-    std::int64_t min_values = 16;
+    std::int64_t min_values = 16;  // at least 0, which is off
     // Of |running_mean - batch mean| in the batch's standard deviations, and of the two standard deviations' ratio,
-    // either way, less 1. Checked in training mode from the tenth batch on.
+    // either way, less 1. Checked in training mode from the tenth batch on. At least 0; with
+    // infinity only a NaN is reported.
     double max_drift_sigmas = 3;
 };
 
@@ -231,7 +232,8 @@ public:
     // leaky_relu a bit an element, rows rounded up to 4 bytes; on a device a byte, rows rounded up to 32.
     std::size_t saved_bytes() const;
 
-    void set_diagnostics(Diagnostics diagnostics);
+    // invalid_argument: a negative min_values, a max_drift_sigmas that is negative or NaN; what was set before stays.
+    Status set_diagnostics(Diagnostics diagnostics);
 
     // The kernel of this thread's last call that succeeded, on any layer, e.g.
     // "bn_inference_f32_planar_n32_c64_s3136_relu x86-64-avx2 [vector=8 parallel=rows store=stream]"; "" before the
