@@ -23,11 +23,13 @@ Status check_options(int features, const BatchNormOptions& options) {
             sentence("features: it is ", features, "; expected the number of channels, 1 to ", max_kernel_extent));
     }
     if (!std::isfinite(options.eps) || options.eps <= 0) {
-        return Status(ErrorCode::invalid_argument, "options.eps: expected a finite number above 0, such as 1e-5");
+        return Status(ErrorCode::invalid_argument,
+                      sentence("options.eps: it is ", options.eps, "; expected a finite number above 0, such as 1e-5"));
     }
     if (!options.momentum.is_cumulative() && !(options.momentum.value() >= 0 && options.momentum.value() <= 1)) {
         return Status(ErrorCode::invalid_argument,
-                      "options.momentum: expected a number from 0 to 1, such as 0.1, or Momentum::cumulative()");
+                      sentence("options.momentum: it is ", options.momentum.value(),
+                               "; expected a number from 0 to 1, such as 0.1, or Momentum::cumulative()"));
     }
     const auto activation = static_cast<int>(options.activation);
     if (activation < 0 || activation >= static_cast<int>(std::size(activation_names))) {
