@@ -23,12 +23,12 @@ Status check_options(int features, const BatchNormOptions& options) {
             sentence("features: it is ", features, "; expected the number of channels, 1 to ", max_kernel_extent));
     }
     if (!std::isfinite(options.eps) || options.eps <= 0) {
-        return Status(ErrorCode::invalid_argument,
-                      sentence("options.eps: it is ", options.eps, "; expected a finite number above 0, such as 1e-5"));
+        return Status(ErrorCode::invalid_argument, sentence("options.eps: it is ", exact(options.eps),
+                                                            "; expected a finite number above 0, such as 1e-5"));
     }
     if (!options.momentum.is_cumulative() && !(options.momentum.value() >= 0 && options.momentum.value() <= 1)) {
         return Status(ErrorCode::invalid_argument,
-                      sentence("options.momentum: it is ", options.momentum.value(),
+                      sentence("options.momentum: it is ", exact(options.momentum.value()),
                                "; expected a number from 0 to 1, such as 0.1, or Momentum::cumulative()"));
     }
     const auto activation = static_cast<int>(options.activation);
@@ -39,7 +39,7 @@ Status check_options(int features, const BatchNormOptions& options) {
     }
     if (!std::isfinite(static_cast<float>(options.slope))) {
         return Status(ErrorCode::invalid_argument,
-                      sentence("options.slope: it is ", options.slope, "; expected a finite f32, such as 0.01"));
+                      sentence("options.slope: it is ", exact(options.slope), "; expected a finite f32, such as 0.01"));
     }
     if (options.running_variance != RunningVariance::unbiased && options.running_variance != RunningVariance::biased) {
         return Status(ErrorCode::invalid_argument,

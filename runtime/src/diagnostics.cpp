@@ -23,7 +23,7 @@ Status detail::check_diagnostics(const Diagnostics& diagnostics) {
     // Nothing is at most NaN: every batch would be reported.
     if (!(diagnostics.max_drift_sigmas >= 0)) {
         return Status(ErrorCode::invalid_argument,
-                      sentence("diagnostics.max_drift_sigmas: it is ", diagnostics.max_drift_sigmas,
+                      sentence("diagnostics.max_drift_sigmas: it is ", exact(diagnostics.max_drift_sigmas),
                                "; expected a number of at least 0, such as 3, or infinity"));
     }
     return Status();

@@ -89,8 +89,8 @@ TEST(Layer, RefusesOptionsOutOfTheirRange) {
         EXPECT_EQ(layer.status().message().rfind(words, 0), 0u) << layer.status().message();
     };
     refused([](BatchNormOptions& o) { o.eps = -0.5; }, "options.eps: it is -0.5; expected a finite number above 0");
-    refused([](BatchNormOptions& o) { o.momentum = 1.25; },
-            "options.momentum: it is 1.25; expected a number from 0 to 1");
+    refused([](BatchNormOptions& o) { o.momentum = 1.0000001; },
+            "options.momentum: it is 1.0000001; expected a number from 0 to 1");
     refused([](BatchNormOptions& o) { o.slope = std::nan(""); }, "options.slope: it is nan");
     refused([](BatchNormOptions& o) { o.slope = -INFINITY; }, "options.slope: it is -inf");
     refused([](BatchNormOptions& o) { o.slope = 1e39; }, "options.slope: it is 1e+39; expected a finite f32");
