@@ -23,11 +23,13 @@ Status check_options(int features, const BatchNormOptions& options) {
             sentence("features: it is ", features, "; expected the number of channels, 1 to ", max_kernel_extent));
     }
     if (!std::isfinite(options.eps) || options.eps <= 0) {
-        return Status(ErrorCode::invalid_argument, "options.eps: expected a finite number above 0, such as 1e-5");
+        return Status(ErrorCode::invalid_argument, sentence("options.eps: it is ", exact(options.eps),
+                                                            "; expected a finite number above 0, such as 1e-5"));
     }
     if (!options.momentum.is_cumulative() && !(options.momentum.value() >= 0 && options.momentum.value() <= 1)) {
         return Status(ErrorCode::invalid_argument,
-                      "options.momentum: expected a number from 0 to 1, such as 0.1, or Momentum::cumulative()");
+                      sentence("options.momentum: it is ", exact(options.momentum.value()),
+                               "; expected a number from 0 to 1, such as 0.1, or Momentum::cumulative()"));
     }
     const auto activation = static_cast<int>(options.activation);
     if (activation < 0 || activation >= static_cast<int>(std::size(activation_names))) {
@@ -37,7 +39,7 @@ Status check_options(int features, const BatchNormOptions& options) {
     }
     if (!std::isfinite(static_cast<float>(options.slope))) {
         return Status(ErrorCode::invalid_argument,
-                      sentence("options.slope: it is ", options.slope, "; expected a finite f32, such as 0.01"));
+                      sentence("options.slope: it is ", exact(options.slope), "; expected a finite f32, such as 0.01"));
     }
     if (options.running_variance != RunningVariance::unbiased && options.running_variance != RunningVariance::biased) {
         return Status(ErrorCode::invalid_argument,
@@ -206,8 +208,11 @@ std::size_t BatchNorm::saved_bytes() const {
     return bytes;
 }
 
-void BatchNorm::set_diagnostics(Diagnostics diagnostics) {
-    if (impl_) impl_->diagnostics = std::move(diagnostics);
+Status BatchNorm::set_diagnostics(Diagnostics diagnostics) {
+    if (!status().ok()) return status();
+    if (Status s = check_diagnostics(diagnostics); !s.ok()) return s;
+    impl_->diagnostics = std::move(diagnostics);
+    return Status();
 }
 
 float* BatchNorm::gamma() {

@@ -15,6 +15,20 @@ constexpr std::int64_t first_batch_for_drift = 10;
 
 }  // namespace
 
+Status detail::check_diagnostics(const Diagnostics& diagnostics) {
+    if (diagnostics.min_values < 0) {
+        return Status(ErrorCode::invalid_argument, sentence("diagnostics.min_values: it is ", diagnostics.min_values,
+                                                            "; expected a number of values, at least 0"));
+    }
+    // Nothing is at most NaN: every batch would be reported.
+    if (!(diagnostics.max_drift_sigmas >= 0)) {
+        return Status(ErrorCode::invalid_argument,
+                      sentence("diagnostics.max_drift_sigmas: it is ", exact(diagnostics.max_drift_sigmas),
+                               "; expected a number of at least 0, such as 3, or infinity"));
+    }
+    return Status();
+}
+
 void BatchNorm::Impl::diagnose(const BatchNorm& layer) {
     if (!diagnostics.report) return;
     if (!by_batch()) return diagnose_evaluation(layer);

@@ -70,7 +70,13 @@ Status fold_batch_norm(const BatchNorm& layer, const float* weight, const float*
         return Status(ErrorCode::null_pointer,
                       sentence(array.name, ": it is null; expected the address of ", array.count, " values"));
     }
-    if (Status s = check_places(arrays[0], {"bias", bias, features}, arrays[1], arrays[2]); !s.ok()) return s;
+    const Array given_bias{"bias", bias, features};
+    for (const Array* const array : {&arrays[0], &given_bias, &arrays[1], &arrays[2]}) {
+        if (array->begin() % alignof(float) == 0) continue;
+        return Status(ErrorCode::misaligned, sentence(array->name, ": its address is no multiple of ", alignof(float),
+                                                      ", the size of an element of type f32"));
+    }
+    if (Status s = check_places(arrays[0], given_bias, arrays[1], arrays[2]); !s.ok()) return s;
 
     BatchNormState copy;
     const bool on_device = options.device != Device::cpu();

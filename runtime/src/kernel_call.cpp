@@ -10,6 +10,16 @@ namespace {
 // the thread's end, when a library that was loaded at run time may be gone.
 thread_local Choice last_kernel{};
 
+// Why a kernel's loop ended with `code`, or "".
+std::string reason(int code) {
+    if (code == loop_threw) return ", as the function given to set_parallel_for threw";
+    if (code != loop_incomplete) return "";
+    const IncompleteLoop loop = last_incomplete_loop();
+    return sentence(", as the function given to set_parallel_for ran ", loop.run, " of ", loop.count, " tasks",
+                    loop.outside != 0 ? sentence(" and asked for index ", loop.outside) : "",
+                    ", where every index from 0 to ", loop.count - 1, " was expected");
+}
+
 }  // namespace
 
 Status outcome(int code, const Choice& choice) {
@@ -22,8 +32,7 @@ Status outcome(int code, const Choice& choice) {
                                                          " could not be had; expected a few kilobytes a thread"));
     }
     return Status(ErrorCode::invalid_argument,
-                  sentence("parallel_for: ", choice.kernel->name, " stopped with code ", code,
-                           code == loop_threw ? ", as the function given to set_parallel_for threw" : "",
+                  sentence("parallel_for: ", choice.kernel->name, " stopped with code ", code, reason(code),
                            "; the outputs are incomplete, the layer's state unchanged"));
 }
 

@@ -57,7 +57,8 @@ public:
     void scalar(const float* value) noexcept { add(value); }
     void scalar(const std::int32_t* value) noexcept { add(value); }
 
-    // out_of_memory: nothing was written. invalid_argument: the user's parallel_for threw, the outputs are incomplete.
+    // out_of_memory: nothing was written. invalid_argument: the user's parallel_for threw or left out tasks, the
+    // outputs are incomplete.
     Status run(const Choice& choice) { return outcome(choice.entry(arguments_), choice); }
 
     // On a device: what the arguments point to is there, and the kernel's own code comes back.

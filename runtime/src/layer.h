@@ -182,5 +182,8 @@ namespace detail {
 // invalid_argument: what BatchNorm::set_state refuses. `own`: what the layer has.
 Status check_state(const BatchNormState& state, const BatchNormState& own);
 
+// invalid_argument: what BatchNorm::set_diagnostics refuses.
+Status check_diagnostics(const Diagnostics& diagnostics);
+
 }  // namespace detail
 }  // namespace fusebn

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -28,6 +29,8 @@ std::atomic<const fusebn_context*> context_in_use{nullptr};
 std::atomic<int> thread_count{0};  // 0: not asked yet
 
 thread_local bool in_task = false;
+thread_local bool in_users_function = false;  // and in no task: where the function itself is
+thread_local IncompleteLoop incomplete_loop{};
 
 int run_inline(const fusebn_context* context, fusebn_task task, std::int32_t min, std::int32_t count,
                std::uint8_t* closure) noexcept {
@@ -81,33 +84,65 @@ int pool_parallel_for(const fusebn_context* context, fusebn_task task, std::int3
     return code;
 }
 
+// So many tasks, and a bit for each, are given to the user's function at once.
+constexpr std::int32_t max_users_tasks = 1 << 14;
+
 struct UsersLoop {
     const fusebn_context* context;
     fusebn_task task;
-    std::int32_t min;
+    std::int32_t min, count;
     std::uint8_t* closure;
     std::atomic<int> error{0};
+    std::atomic<std::int32_t> outside{0};  // an index that is none of the loop's; 0, which always is one, for none
+    // A bit for every index that has been run: a count would take one that is run twice for another that is left out.
+    std::atomic<std::uint64_t> done[max_users_tasks / 64]{};
 };
 
 void run_one(void* argument, std::int32_t index) {
     UsersLoop& loop = *static_cast<UsersLoop*>(argument);
+    if (index < 0 || index >= loop.count) return loop.outside.store(index, std::memory_order_relaxed);
     const bool outer = std::exchange(in_task, true);
     const int code = loop.task(const_cast<fusebn_context*>(loop.context), loop.min + index, loop.closure);
     in_task = outer;
     int none = 0;
     if (code != 0) loop.error.compare_exchange_strong(none, code);
+    // Relaxed: what the function waits by orders this as it orders what the task wrote.
+    loop.done[index / 64].fetch_or(std::uint64_t{1} << index % 64, std::memory_order_relaxed);
+}
+
+int run_users_loop(const ParallelFor& function, UsersLoop& loop) noexcept {
+    const bool outer = std::exchange(in_users_function, true);
+    bool threw = false;
+    try {
+        function(loop.count, run_one, &loop);
+    } catch (...) {
+        threw = true;  // a kernel's C frames are above: nothing may pass through them
+    }
+    in_users_function = outer;
+    if (threw) return loop_threw;
+    if (const int code = loop.error.load()) return code;
+    IncompleteLoop found{0, loop.count, loop.outside.load(std::memory_order_relaxed)};
+    for (std::int32_t i = 0; i < loop.count; i += 64) {
+        found.run += __builtin_popcountll(loop.done[i / 64].load(std::memory_order_relaxed));
+    }
+    if (found.run == found.count && found.outside == 0) return 0;
+    incomplete_loop = found;
+    return loop_incomplete;
 }
 
 int users_parallel_for(const fusebn_context* context, fusebn_task task, std::int32_t min, std::int32_t count,
                        std::uint8_t* closure) noexcept {
     if (count <= 1 || in_task) return run_inline(context, task, min, count, closure);
-    UsersLoop loop{context, task, min, closure};
-    try {
-        (*static_cast<const ParallelFor*>(context->pool))(count, run_one, &loop);
-    } catch (...) {
-        return loop_threw;  // a kernel's C frames are above: nothing may pass through them
+    int first_error = 0;
+    for (std::int32_t done = 0; done < count;) {
+        const std::int32_t tasks = std::min(count - done, max_users_tasks);
+        UsersLoop loop{context, task, min + done, tasks, closure};
+        const int code = run_users_loop(*static_cast<const ParallelFor*>(context->pool), loop);
+        if (first_error == 0) first_error = code;
+        if (code == loop_threw || code == loop_incomplete) break;
+        done += tasks;
     }
-    return loop.error.load();
+    return first_error;
 }
 
 const fusebn_context pool_context{pool_parallel_for, nullptr, nullptr, nullptr, nullptr};
@@ -115,7 +150,7 @@ fusebn_context users_context{users_parallel_for, nullptr, nullptr, nullptr, null
 
 // Waits for a loop in progress; false from within one, where that would be for ever.
 bool take_turn() noexcept {
-    if (in_task) return false;
+    if (in_task || in_users_function) return false;
     while (busy.exchange(true, std::memory_order_acquire)) sched_yield();
     return true;
 }
@@ -155,6 +190,8 @@ const fusebn_context* kernel_context() noexcept {
     return context != nullptr ? context : &pool_context;
 }
 
+IncompleteLoop last_incomplete_loop() noexcept { return incomplete_loop; }
+
 int parse_thread_count(const char* text) noexcept {
     int count = 0;
     for (; *text != '\0'; ++text) {
@@ -186,7 +223,8 @@ Status set_num_threads(int count) {
     }
     if (!take_turn()) {
         return Status(ErrorCode::invalid_argument,
-                      "count: the number of threads cannot change from within a parallel loop; set it before");
+                      "count: the number of threads cannot change from within a parallel loop or the function given to "
+                      "set_parallel_for; set it before");
     }
     if (count != thread_count.load()) {
         stop_pool();

@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <climits>
@@ -13,25 +12,20 @@
 #include <cstring>
 #include <exception>
 #include <new>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <vector>
 
-#include "nlohmann/json.hpp"
+#include "safetensors.h"
 #include "text.h"
 
 namespace fusebn::detail {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 // A header of a whole model's names is some hundred kilobytes.
 constexpr std::uint64_t max_header_bytes = 1 << 20;
 constexpr std::uint64_t length_bytes = 8;
-// {"name": {"shape": [...]}} is three deep, and so is a file's metadata.
-constexpr int max_header_depth = 4;
 // As many as Linux follows.
 constexpr int max_links = 40;
 // Each leftover of a crash costs one; so many of them with one process id are a fault of something else.
@@ -105,12 +99,17 @@ std::vector<Field> fields_of(const std::string& prefix, BatchNormState& state) {
     return fields;
 }
 
-Status bad_file(const std::string& path, const std::string& what) {
-    return Status(ErrorCode::bad_file, sentence(path, ": ", what));
-}
-
 Status not_written(const std::string& path, int error) {
     return Status(ErrorCode::io_error, sentence(path, ": cannot be written: ", error_text(error)));
+}
+
+// io_error: a path that no file can have. The system would read it up to the zero byte, and so name another file.
+Status check_path(const std::string& path) {
+    if (path.empty()) return Status(ErrorCode::io_error, "path: it is empty; expected the name of a file");
+    const std::size_t zero = path.find('\0');
+    if (zero == std::string::npos) return Status();
+    return Status(ErrorCode::io_error, sentence("path: it has a zero byte behind \"", path.substr(0, zero),
+                                                "\"; expected the name of a file, which has none"));
 }
 
 // The part of a path that names the folder, with its slash; "" for the working directory.
@@ -170,43 +169,6 @@ int sync_folder(const std::string& path) {
     return errno == EINVAL ? 0 : errno;  // a file system whose folders have no such thing
 }
 
-// A tensor's bytes within the data that follow the header.
-struct Place {
-    std::uint64_t begin = 0, end = 0;
-};
-
-bool read_place(const Json& entry, std::uint64_t data_bytes, Place& place) {
-    if (!entry.is_object() || !entry.contains("data_offsets")) return false;
-    const Json& offsets = entry["data_offsets"];
-    if (!offsets.is_array() || offsets.size() != 2) return false;
-    if (!offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned()) return false;
-    place = {offsets[0].get<std::uint64_t>(), offsets[1].get<std::uint64_t>()};
-    return place.begin <= place.end && place.end <= data_bytes;
-}
-
-Status check_places(const std::string& path, const Json& header, std::uint64_t data_bytes) {
-    std::vector<std::pair<Place, std::string>> places;
-    for (const auto& [name, entry] : header.items()) {
-        if (name == "__metadata__") continue;
-        Place place;
-        if (!read_place(entry, data_bytes, place)) {
-            return bad_file(path, sentence("tensor \"", name, "\" has no data_offsets within the file's ", data_bytes,
-                                           " bytes of data; expected a safetensors file"));
-        }
-        places.emplace_back(place, name);
-    }
-    std::sort(places.begin(), places.end(), [](const auto& a, const auto& b) {
-        return a.first.begin != b.first.begin ? a.first.begin < b.first.begin : a.first.end < b.first.end;
-    });
-    for (std::size_t i = 1; i < places.size(); ++i) {
-        if (places[i].first.begin < places[i - 1].first.end) {
-            return bad_file(path, sentence("tensors \"", places[i - 1].second, "\" and \"", places[i].second,
-                                           "\" share bytes; expected a safetensors file"));
-        }
-    }
-    return Status();
-}
-
 Status read_field(const std::string& path, int descriptor, const Json& header, std::uint64_t data_begin,
                   const Field& field) {
     const auto found = header.find(field.name);
@@ -216,15 +178,13 @@ Status read_field(const std::string& path, int descriptor, const Json& header, s
                                  "\"; expected one (is the prefix right, and are affine and track_running_stats?)"));
     }
     const Json& entry = *found;
-    if (!entry.contains("dtype") || entry["dtype"] != field.dtype) {
-        return bad_file(path, sentence("tensor \"", field.name, "\" has dtype ",
-                                       entry.contains("dtype") ? entry["dtype"].dump() : "none", "; expected ",
+    if (entry["dtype"] != field.dtype) {
+        return bad_file(path, sentence("tensor \"", field.name, "\" has dtype ", entry["dtype"].dump(), "; expected ",
                                        field.dtype, ", convert it first"));
     }
-    if (!entry.contains("shape") || entry["shape"] != Json(field.shape)) {
+    if (entry["shape"] != Json(field.shape)) {
         return Status(ErrorCode::shape_mismatch,
-                      sentence(path, ": tensor \"", field.name, "\" has shape ",
-                               entry.contains("shape") ? entry["shape"].dump().substr(0, 80) : "none",
+                      sentence(path, ": tensor \"", field.name, "\" has shape ", entry["shape"].dump().substr(0, 80),
                                "; the layer's has ", Json(field.shape).dump()));
     }
     const auto begin = entry["data_offsets"][0].get<std::uint64_t>();
@@ -239,18 +199,9 @@ Status read_field(const std::string& path, int descriptor, const Json& header, s
     return Status();
 }
 
-Json parse_header(const std::string& text) {
-    const auto bounded = [](int depth, Json::parse_event_t, Json&) {
-        if (depth > max_header_depth) throw std::runtime_error("it is nested too deeply");
-        return true;
-    };
-    Json header = Json::parse(text, bounded);
-    if (!header.is_object()) throw std::runtime_error("it is no JSON object");
-    return header;
-}
-
 Status read_file(const std::string& path, const std::string& prefix, const BatchNormState& like,
                  BatchNormState& state) {
+    if (Status s = check_path(path); !s.ok()) return s;
     File file;
     file.descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat information {};
@@ -281,7 +232,7 @@ Status read_file(const std::string& path, const std::string& prefix, const Batch
         return bad_file(path, sentence("its header cannot be parsed: ", e.what(), "; expected a safetensors file"));
     }
     const std::uint64_t data_begin = length_bytes + header_bytes;
-    if (Status s = check_places(path, header, file_bytes - data_begin); !s.ok()) return s;
+    if (Status s = check_header(path, header, file_bytes - data_begin); !s.ok()) return s;
     state = like;
     for (const Field& field : fields_of(prefix, state)) {
         if (Status s = read_field(path, file.descriptor, header, data_begin, field); !s.ok()) return s;
@@ -290,6 +241,7 @@ Status read_file(const std::string& path, const std::string& prefix, const Batch
 }
 
 Status write_file(const std::string& path, const std::string& prefix, const BatchNormState& state) {
+    if (Status s = check_path(path); !s.ok()) return s;
     BatchNormState copy = state;
     const std::vector<Field> fields = fields_of(prefix, copy);
     Json header = Json::object();
@@ -307,7 +259,8 @@ Status write_file(const std::string& path, const std::string& prefix, const Batc
     if (Status s = find_target(path, target); !s.ok()) return s;
     File file;
     if (const int error = create_beside(target, temporary, file); error != 0) {
-        return Status(ErrorCode::io_error, sentence(temporary, ": cannot be created: ", error_text(error)));
+        return Status(ErrorCode::io_error,
+                      sentence(path, ": cannot be written, as no file can be created beside it: ", error_text(error)));
     }
     bool written = write_all(file.descriptor, reinterpret_cast<const char*>(&header_bytes), length_bytes) &&
                    write_all(file.descriptor, text.data(), text.size());

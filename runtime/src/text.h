@@ -38,6 +38,12 @@ std::string sentence(const Parts&... parts) {
     return out;
 }
 
+// With all its digits, of a value that is refused: to six of them 1.0000001 is a 1.
+inline std::string exact(double value) {
+    char text[32];
+    return std::string(text, std::to_chars(text, text + sizeof(text), value).ptr);
+}
+
 // The name of a value, or "7" for a number that is none of the enumeration's.
 inline std::string name_of(InstructionSet value) {
     const std::string_view name = to_string(value);

@@ -160,7 +160,7 @@ TEST_F(CudaCapture, IsNotDiagnosedForDrift) {
     FakeLibrary library = library_of_both();
     BatchNorm2d bn(4, library.table(), on(Device::cuda()));
     int reports = 0;
-    bn.set_diagnostics({[&](const Diagnostic&) { ++reports; }, 2, 0});
+    ASSERT_TRUE(bn.set_diagnostics({[&](const Diagnostic&) { ++reports; }, 2, 0}).ok());
     expect_ok(bn.set_stream(&a_stream));
     for (int i = 0; i < 12; ++i) expect_ok(bn.forward(of(x_), of(y_)));
     EXPECT_GT(reports, 0);

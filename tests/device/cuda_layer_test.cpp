@@ -110,7 +110,7 @@ TEST_F(CudaLayer, IsDiagnosedAsTheCpusIs) {
         BatchNorm2d bn(4, library.table(), on(device));
         Diagnostics diagnostics;
         diagnostics.report = [&, i](const Diagnostic& d) { messages[i].push_back(d.message); };
-        bn.set_diagnostics(diagnostics);
+        ASSERT_TRUE(bn.set_diagnostics(diagnostics).ok());
         DeviceTensor x(device, noise(72)), far(device, noise(72, 40)), y(device, noise(72));
         const auto of = [](DeviceTensor& t) { return t.view(Layout::NCHW, {2, 4, 3, 3}); };
         bn.eval();

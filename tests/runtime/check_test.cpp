@@ -88,6 +88,8 @@ TEST_F(Forward, RefusesExtentsOfAnotherRank) {
     expect_both(three_, ErrorCode::wrong_layout, Layout::NCDHW, {2, 4, 3, 3, 3, 3},
                 "it has 6 extents {2, 4, 3, 3, 3, ...}");
     expect_both(one_, ErrorCode::wrong_layout, Layout::NC, Extents(nullptr, -3), "it has -3 extents");
+    expect_both(two_, ErrorCode::empty_tensor, Layout::NCHW, Extents(nullptr, 4), "its extents are {0, 0, 0, 0}");
+    expect_both(two_, ErrorCode::unsupported_strides, Layout::NCHW, {5, 4, 2, 2}, "{0, 0, 0, 0}", Extents(nullptr, 4));
 }
 
 TEST_F(Forward, RefusesEmptyTensors) {

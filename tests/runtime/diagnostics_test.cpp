@@ -39,22 +39,22 @@ protected:
 };
 
 TEST_F(Diagnosis, OfFewValues) {
-    bn_.set_diagnostics(to_reports());
+    ASSERT_TRUE(bn_.set_diagnostics(to_reports()).ok());
     ASSERT_TRUE(forward(bn_, 16).ok());
     EXPECT_TRUE(reports_.empty());
     ASSERT_TRUE(forward(bn_, 15).ok());
     expect_report(Kind::few_values, bn_, "15 values per channel (interleaved r15_c3), and statistics of fewer than 16");
     Diagnostics fewer = to_reports();
     fewer.min_values = 3;
-    bn_.set_diagnostics(fewer);
+    ASSERT_TRUE(bn_.set_diagnostics(fewer).ok());
     ASSERT_TRUE(forward(bn_, 3).ok());
     EXPECT_TRUE(reports_.empty());
     ASSERT_TRUE(forward(bn_, 2).ok());
     expect_report(Kind::few_values, bn_, "2 values per channel");
     EXPECT_FALSE(forward(bn_, 1).ok());
-    bn_.set_diagnostics({});
+    ASSERT_TRUE(bn_.set_diagnostics({}).ok());
     ASSERT_TRUE(forward(bn_, 2).ok());
-    bn_.set_diagnostics(to_reports());
+    ASSERT_TRUE(bn_.set_diagnostics(to_reports()).ok());
     ASSERT_TRUE(bn_.freeze_statistics().ok());
     ASSERT_TRUE(forward(bn_, 2).ok());
     bn_.eval();
@@ -65,7 +65,7 @@ TEST_F(Diagnosis, OfFewValues) {
 TEST_F(Diagnosis, OfEvaluationBeforeTraining) {
     const auto fresh = [&] {
         BatchNorm1d layer(3, library_.table());
-        layer.set_diagnostics(to_reports());
+        EXPECT_TRUE(layer.set_diagnostics(to_reports()).ok());
         return layer;
     };
     BatchNorm1d first = fresh();
@@ -96,7 +96,7 @@ TEST_F(Diagnosis, OfEvaluationBeforeTraining) {
     BatchNormOptions options;
     options.track_running_stats = false;
     BatchNorm1d untracked(3, library_.table(), options);
-    untracked.set_diagnostics(to_reports());
+    ASSERT_TRUE(untracked.set_diagnostics(to_reports()).ok());
     untracked.eval();
     ASSERT_TRUE(forward(untracked, 20).ok());
     EXPECT_TRUE(reports_.empty());
@@ -108,7 +108,7 @@ TEST_F(Diagnosis, OfEvaluationComesOnceFromSeveralThreads) {
         std::atomic<int> reports{0};
         Diagnostics d;
         d.report = [&](const Diagnostic&) { ++reports; };
-        bn.set_diagnostics(d);
+        ASSERT_TRUE(bn.set_diagnostics(d).ok());
         bn.eval();
         std::vector<std::thread> threads;
         for (int t = 0; t < 4; ++t) {
@@ -136,7 +136,7 @@ TEST_F(Diagnosis, OfDriftFromTheTenthBatchOn) {
         x_ = noise(300);
         reports_.clear();
         BatchNorm1d bn(3, library_.table());
-        bn.set_diagnostics(to_reports());
+        ASSERT_TRUE(bn.set_diagnostics(to_reports()).ok());
         BatchNormState state = bn.state();
         state.running_mean = {0, 0, 0};
         state.running_var = {0.33f, 0.33f, 0.33f};  // noise's
@@ -158,11 +158,11 @@ TEST_F(Diagnosis, OfDriftFromTheTenthBatchOn) {
             if (c.shift == 10) {
                 Diagnostics lax = to_reports();
                 lax.max_drift_sigmas = 100;
-                bn.set_diagnostics(lax);
+                ASSERT_TRUE(bn.set_diagnostics(lax).ok());
                 ASSERT_TRUE(forward(bn, 100).ok());
                 ASSERT_TRUE(bn.set_state(state).ok());
                 x_.swap(moved);
-                bn.set_diagnostics(to_reports());
+                ASSERT_TRUE(bn.set_diagnostics(to_reports()).ok());
                 ASSERT_TRUE(forward(bn, 100).ok());
                 EXPECT_TRUE(reports_.empty()) << "that was another batch";
             }
@@ -173,30 +173,49 @@ TEST_F(Diagnosis, OfDriftFromTheTenthBatchOn) {
 
 TEST_F(Diagnosis, IsOfEachLayerOfASum) {
     BatchNorm1d other(3, library_.table());
-    other.set_diagnostics(to_reports());
+    ASSERT_TRUE(other.set_diagnostics(to_reports()).ok());
     const auto sum = [&] {
         return bn_.forward_sum(tensor(x_.data(), Layout::NC, {5, 3}), other, tensor(x_.data(), Layout::NC, {5, 3}),
                                tensor(y_.data(), Layout::NC, {5, 3}));
     };
     ASSERT_TRUE(sum().ok());
     expect_report(Kind::few_values, other, "5 values per channel");
-    bn_.set_diagnostics(to_reports());
+    ASSERT_TRUE(bn_.set_diagnostics(to_reports()).ok());
     ASSERT_TRUE(sum().ok());
     ASSERT_EQ(reports_.size(), 2u);
     EXPECT_EQ(reports_[0].layer, &bn_);
     EXPECT_EQ(reports_[1].layer, &other);
     reports_.clear();
-    other.set_diagnostics({});
+    ASSERT_TRUE(other.set_diagnostics({}).ok());
     ASSERT_TRUE(bn_.forward_add(tensor(x_.data(), Layout::NC, {5, 3}), tensor(x_.data(), Layout::NC, {5, 3}),
                                 tensor(y_.data(), Layout::NC, {5, 3}))
                     .ok());
     expect_report(Kind::few_values, bn_, "5 values");
 }
 
+TEST_F(Diagnosis, RefusesLimitsThatAreNone) {
+    ASSERT_TRUE(bn_.set_diagnostics(to_reports()).ok());
+    const auto expect_refused = [&](std::int64_t min_values, double max_drift_sigmas, const std::string& words) {
+        const Status s = bn_.set_diagnostics({nullptr, min_values, max_drift_sigmas});
+        EXPECT_EQ(s.code(), ErrorCode::invalid_argument);
+        EXPECT_NE(s.message().find(words), std::string::npos) << s.message();
+        ASSERT_TRUE(forward(bn_, 15).ok());
+        expect_report(Kind::few_values, bn_, "15 values per channel");  // what was set before stays
+    };
+    expect_refused(-1, 3, "diagnostics.min_values: it is -1;");
+    expect_refused(16, NAN, "diagnostics.max_drift_sigmas: it is nan;");
+    expect_refused(16, -0.5, "diagnostics.max_drift_sigmas: it is -0.5;");
+    expect_refused(16, -INFINITY, "diagnostics.max_drift_sigmas: it is -inf;");
+    EXPECT_TRUE(bn_.set_diagnostics({nullptr, 0, 0}).ok());
+    EXPECT_TRUE(bn_.set_diagnostics({nullptr, 0, INFINITY}).ok());
+    BatchNorm1d broken(0, library_.table());
+    EXPECT_EQ(broken.set_diagnostics({}).message(), broken.status().message());
+}
+
 TEST_F(Diagnosis, ComesWhenTheCallIsDone) {
     Diagnostics d;
     d.report = [](const Diagnostic& report) { throw std::runtime_error(report.message); };
-    bn_.set_diagnostics(d);
+    ASSERT_TRUE(bn_.set_diagnostics(d).ok());
     EXPECT_THROW(forward(bn_, 5).ok(), std::runtime_error);
     EXPECT_EQ(bn_.state().num_batches_tracked, 1);
     EXPECT_EQ(bn_.saved_mean().size(), 3u);

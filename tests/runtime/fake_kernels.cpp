@@ -1,215 +1,15 @@
 #include "fake_kernels.h"
 
-#include <algorithm>
 #include <array>
-#include <atomic>
 #include <cmath>
-#include <cstring>
 #include <deque>
 #include <utility>
+
+#include "fake_arguments.h"
 
 namespace fusebn::test {
 
 namespace {
-
-struct Form {
-    Op op;
-    Activation activation;
-    Residual residual;
-    DataType dtype;
-    bool unaligned;
-    Kind kind;
-};
-
-// A tensor, or a mask: n samples (or rows) of c channels of s elements.
-struct View3 {
-    std::uint8_t* data = nullptr;
-    DataType dtype = DataType::f32;
-    std::int64_t n = 0, c = 0, s = 0, n_stride = 0, c_stride = 0;
-    bool of_bytes = false;  // of a mask: a device's
-
-    std::int64_t offset(std::int64_t i, std::int64_t j, std::int64_t k) const {
-        return i * n_stride + j * c_stride + k;
-    }
-    double at(std::int64_t i, std::int64_t j, std::int64_t k) const {
-        const std::uint8_t* const place = data + offset(i, j, k) * element_bytes(dtype);
-        float value = 0;
-        std::uint16_t bits = 0;
-        std::memcpy(&bits, place, sizeof(bits));
-        if (dtype == DataType::f32) std::memcpy(&value, place, sizeof(value));
-        return dtype == DataType::f32    ? value
-               : dtype == DataType::bf16 ? to_float(bfloat16{bits})
-                                         : to_float(float16{bits});
-    }
-    void set(std::int64_t i, std::int64_t j, std::int64_t k, double exact) const {
-        std::uint8_t* const place = data + offset(i, j, k) * element_bytes(dtype);
-        const auto value = static_cast<float>(exact);
-        const std::uint16_t bits = dtype == DataType::bf16 ? to_bfloat16(value).bits : to_float16(value).bits;
-        if (dtype == DataType::f32) std::memcpy(place, &value, sizeof(value));
-        if (dtype != DataType::f32) std::memcpy(place, &bits, sizeof(bits));
-    }
-    bool bit(std::int64_t i, std::int64_t j, std::int64_t k) const {
-        if (of_bytes) return data[offset(i, j, k)] != 0;
-        return data[offset(i, j, k) / 8] >> (offset(i, j, k) % 8) & 1;
-    }
-    void set_bit(std::int64_t i, std::int64_t j, std::int64_t k, bool on) const {
-        if (of_bytes) {
-            data[offset(i, j, k)] = on ? 1 : 0;
-            return;
-        }
-        const auto one = static_cast<std::uint8_t>(1 << (offset(i, j, k) % 8));
-        // Channels run at once, and interleaved ones share bytes.
-        const std::atomic_ref<std::uint8_t> byte(data[offset(i, j, k) / 8]);
-        on ? byte.fetch_or(one) : byte.fetch_and(static_cast<std::uint8_t>(~one));
-    }
-};
-
-struct Branch {
-    View3 x;
-    const float *gamma = nullptr, *beta = nullptr;
-    const float *running_mean = nullptr, *running_var = nullptr;  // inference's mean and var, too
-    double eps = 0, momentum = 0;
-    std::int32_t ddof = 0, batch_statistics = 0;
-    double *mean = nullptr, *inv_std = nullptr;
-    float *new_running_mean = nullptr, *new_running_var = nullptr;  // backward: dgamma and dbeta
-    View3 dx;
-};
-
-struct Arguments {
-    Form form{};
-    const fusebn_context* context = nullptr;
-    Branch branch[2];
-    View3 y, dy, residual, mask, dresidual;
-    double slope = 0;
-    std::int32_t sums = 0;
-    int branches() const { return form.residual == Residual::batch_norm ? 2 : 1; }
-    bool has_mask() const { return saves_mask(form.activation, form.residual); }
-};
-
-// Reads and notes the arguments one after the other.
-class Reader {
-public:
-    explicit Reader(void** argv, DataType dtype) : next_(argv + 1), dtype_(dtype) { fake_run.count = 0; }
-
-    View3 tensor(const char* name) {
-        const fusebn_buffer& b = buffer(name);
-        const bool planar = b.dimensions == 3;
-        const fusebn_dim &c = b.dim[planar ? 1 : 0], &n = b.dim[planar ? 2 : 1];
-        return {place(b), dtype_, n.extent, c.extent, planar ? b.dim[0].extent : 1, n.stride, c.stride};
-    }
-    float* floats(const char* name) { return reinterpret_cast<float*>(place(buffer(name))); }
-    double* doubles(const char* name) { return reinterpret_cast<double*>(place(buffer(name))); }
-    template <class T>
-    T scalar(const char* name) {
-        FakeArgument& argument = note(name);
-        argument.data = *next_;
-        const T value = *static_cast<const T*>(*next_++);
-        argument.value = static_cast<double>(value);
-        return value;
-    }
-
-private:
-    static std::uint8_t* place(const fusebn_buffer& b) {
-        return b.device != 0 ? reinterpret_cast<std::uint8_t*>(static_cast<std::uintptr_t>(b.device)) : b.host;
-    }
-    FakeArgument& note(const char* name) {
-        FakeArgument& argument = fake_run.arguments[fake_run.count++];
-        argument = FakeArgument();
-        argument.name = name;
-        return argument;
-    }
-    const fusebn_buffer& buffer(const char* name) {
-        const auto& b = *static_cast<const fusebn_buffer*>(*next_++);
-        FakeArgument& argument = note(name);
-        argument.data = place(b);
-        argument.on_device = b.device != 0;
-        argument.type_code = b.type_code;
-        argument.type_bits = b.type_bits;
-        argument.dimensions = b.dimensions;
-        for (int i = 0; i < b.dimensions; ++i) {
-            argument.extent[i] = b.dim[i].extent;
-            argument.stride[i] = b.dim[i].stride;
-        }
-        return b;
-    }
-
-    void** next_;
-    DataType dtype_;
-};
-
-// The lists of kernel_abi.h.
-Arguments read(const Form& form, void** argv) {
-    Arguments a;
-    a.form = form;
-    a.context = *static_cast<const fusebn_context**>(argv[0]);
-    Reader in(argv, form.dtype);
-    Branch &one = a.branch[0], &two = a.branch[1];
-    const bool add = form.residual == Residual::add, sum = form.residual == Residual::batch_norm;
-    if (form.op == Op::backward) {
-        one.x = in.tensor("x");
-        a.dy = in.tensor("dy");
-        one.gamma = in.floats("gamma");
-        one.beta = in.floats("beta");
-        one.mean = in.doubles("mean");
-        one.inv_std = in.doubles("inv_std");
-        one.batch_statistics = in.scalar<std::int32_t>("batch_statistics");
-        a.sums = in.scalar<std::int32_t>("sums");
-        a.slope = in.scalar<float>("slope");
-        if (add && a.has_mask()) a.mask = in.tensor("mask");
-        if (add && !a.has_mask()) a.residual = in.tensor("residual");
-        if (sum) {
-            two.x = in.tensor("x2");
-            two.gamma = in.floats("gamma2");
-            two.beta = in.floats("beta2");
-            two.mean = in.doubles("mean2");
-            two.inv_std = in.doubles("inv_std2");
-            two.batch_statistics = in.scalar<std::int32_t>("batch_statistics2");
-        }
-        one.dx = in.tensor("dx");
-        if (add) a.dresidual = in.tensor("dresidual");
-        if (sum) two.dx = in.tensor("dx2");
-        one.new_running_mean = in.floats("dgamma");
-        one.new_running_var = in.floats("dbeta");
-        if (sum) two.new_running_mean = in.floats("dgamma2");
-        if (sum) two.new_running_var = in.floats("dbeta2");
-        return a;
-    }
-    const bool train = form.op == Op::train_forward;
-    one.x = in.tensor("x");
-    one.gamma = in.floats("gamma");
-    one.beta = in.floats("beta");
-    one.running_mean = in.floats(train ? "running_mean" : "mean");
-    one.running_var = in.floats(train ? "running_var" : "var");
-    one.eps = in.scalar<double>("eps");
-    if (train) one.momentum = in.scalar<double>("momentum");
-    if (train) one.ddof = in.scalar<std::int32_t>("ddof");
-    a.slope = in.scalar<float>("slope");
-    if (add) a.residual = in.tensor("residual");
-    if (sum) {
-        two.x = in.tensor("x2");
-        two.gamma = in.floats("gamma2");
-        two.beta = in.floats("beta2");
-        two.running_mean = in.floats(train ? "running_mean2" : "mean2");
-        two.running_var = in.floats(train ? "running_var2" : "var2");
-        two.eps = in.scalar<double>("eps2");
-        if (train) two.momentum = in.scalar<double>("momentum2");
-        if (train) two.ddof = in.scalar<std::int32_t>("ddof2");
-    }
-    a.y = in.tensor("y");
-    if (!train) return a;
-    if (a.has_mask()) a.mask = in.tensor("mask");
-    one.mean = in.doubles("mean");
-    one.inv_std = in.doubles("inv_std");
-    one.new_running_mean = in.floats("new_running_mean");
-    one.new_running_var = in.floats("new_running_var");
-    if (sum) {
-        two.mean = in.doubles("mean2");
-        two.inv_std = in.doubles("inv_std2");
-        two.new_running_mean = in.floats("new_running_mean2");
-        two.new_running_var = in.floats("new_running_var2");
-    }
-    return a;
-}
 
 void take_statistics(const Branch& b, std::int64_t c) {
     double mean = 0, m2 = 0;
@@ -360,7 +160,7 @@ int run_on_device(const Form& form, Arguments a) {
 
 int run(const Form& form, void** argv) {
     if (form.kind == Kind::no_op) return 0;
-    Arguments a = read(form, argv);
+    Arguments a = read_arguments(form, argv);
     if (a.context->launch != nullptr) return run_on_device(form, a);
     if (form.kind == Kind::out_of_memory || form.kind == Kind::stops) {
         for (int j = 0; j < a.branches(); ++j) {

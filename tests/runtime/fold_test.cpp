@@ -131,6 +131,16 @@ TEST_F(Fold, RefusesWhatItCannotFold) {
     expect_refused(fold(bn, nullptr, inputs, to_weight, to_bias), null, "weight: it is null");
     expect_refused(fold(bn, weight_.data(), inputs, nullptr, to_bias), null, "folded_weight: it is null");
     expect_refused(fold(bn, weight_.data(), inputs, to_weight, nullptr), null, "folded_bias: it is null");
+    const auto off = [](const float* values) {
+        return reinterpret_cast<float*>(reinterpret_cast<std::uintptr_t>(values) + 1);
+    };
+    const auto misaligned = ErrorCode::misaligned;
+    expect_refused(fold(bn, off(weight_.data()), inputs, to_weight, to_bias), misaligned,
+                   "weight: its address is no multiple of 4");
+    expect_refused(fold_batch_norm(bn, weight_.data(), off(bias_.data()), inputs, to_weight, to_bias), misaligned,
+                   "bias: its address");
+    expect_refused(fold(bn, weight_.data(), inputs, off(to_weight), to_bias), misaligned, "folded_weight: its address");
+    expect_refused(fold(bn, weight_.data(), inputs, to_weight, off(to_bias)), misaligned, "folded_bias: its address");
     BatchNorm2d broken(0, library_.table());
     expect_refused(fold(broken, weight_.data(), inputs, to_weight, to_bias), bad, "features: it is 0");
 }

@@ -8,7 +8,7 @@
 // Shift".
 //
 // Every refusal is an error code with a sentence; when one is returned, the outputs and the layer's state are as they
-// were (but for the outputs where a function given to set_parallel_for threw).
+// were (but for the outputs where a function given to set_parallel_for threw or left out tasks; see parallel.h).
 //
 // On a device (BatchNormOptions::device) a layer takes tensors of the device's memory and is the same layer: the same
 // calls, bits, state and files. What is different:
@@ -116,9 +116,10 @@ struct Diagnostic {
 struct Diagnostics {
     // Called at the end of a forward call, on its thread. What it throws leaves the call, which has done its work.
     std::function<void(const Diagnostic&)> report;
-    std::int64_t min_values = 16;
+    std::int64_t min_values = 16;  // at least 0, which is off
     // Of |running_mean - batch mean| in the batch's standard deviations, and of the two standard deviations' ratio,
-    // either way, less 1. Checked in training mode from the tenth batch on.
+    // either way, less 1. Checked in training mode from the tenth batch on. At least 0; with
+    // infinity only a NaN is reported.
     double max_drift_sigmas = 3;
 };
 
@@ -231,14 +232,14 @@ public:
     // leaky_relu a bit an element, rows rounded up to 4 bytes; on a device a byte, rows rounded up to 32.
     std::size_t saved_bytes() const;
 
-    void set_diagnostics(Diagnostics diagnostics);
+    // invalid_argument: a negative min_values, a max_drift_sigmas that is negative or NaN; what was set before stays.
+    Status set_diagnostics(Diagnostics diagnostics);
 
     // The kernel of this thread's last call that succeeded, on any layer, e.g.
     // "bn_inference_f32_planar_n32_c64_s3136_relu x86-64-avx2 [vector=8 parallel=rows store=stream]"; "" before the
     // first. "without streaming: y is not aligned" (or dx, for one) is added where the streaming form could not run. A
-    // call that was
-    // refused or failed leaves it as it was. (backward too: "bn_backward_...".) That kernel's library must still be
-    // loaded.
+    // call that was refused or failed leaves it as it was. (backward too: "bn_backward_...".) That kernel's library
+    // must still be loaded.
     static std::string last_kernel();
 
     const BatchNormState& state() const;
@@ -253,11 +254,12 @@ public:
     // "bn1.weight").
     // save replaces a file as a whole or not at all, and where `path` is a symbolic link, the file that it names. The
     // file's permissions are a new file's. io_error: also for what is there and no regular file, which stays as it is;
-    // and where the new file is in place, but its folder could not be synced. invalid_argument: a prefix that is no
-    // UTF-8. out_of_memory.
+    // for a path that is empty or has a zero byte in it; and where the new file is in place, but its folder could not
+    // be synced. invalid_argument: a prefix that is no UTF-8. out_of_memory.
     // load reads the tensors that this layer has and drops all others: the weight and bias of an affine state in a
     // layer without affine, the running statistics in one that tracks none. The layer is unchanged when it fails:
-    // io_error, bad_file, shape_mismatch, out_of_memory.
+    // io_error (a path as for save), bad_file (also for what the format forbids of tensors that it drops),
+    // shape_mismatch, out_of_memory.
     Status save(const std::string& path, const std::string& prefix = "") const;
     Status load(const std::string& path, const std::string& prefix = "");
 

@@ -20,8 +20,8 @@ namespace fusebn {
 //   bias     [features], or null for none; it is folded, so it is redundant beside the layer's beta from then on
 //   folded_weight, folded_bias   may be exactly weight and bias
 // All are the host's, of a layer on a device too.
-// Fails with invalid_argument (inputs, a layer that tracks no running statistics), null_pointer, overlap, launch_failed
-// (a state that cannot be read from its device), or the layer's status(); the outputs are untouched then.
+// Fails with invalid_argument (inputs, a layer that tracks no running statistics), null_pointer, misaligned, overlap,
+// launch_failed (a state that cannot be read from its device), or the layer's status(); the outputs are untouched then.
 enum class ChannelAxis { first, last };
 Status fold_batch_norm(const BatchNorm& layer, const float* weight, const float* bias, std::int64_t inputs,
                        float* folded_weight, float* folded_bias, ChannelAxis axis = ChannelAxis::first);

@@ -12,13 +12,16 @@
 
 namespace fusebn {
 
-// Calls body(arg, i) for every i in [0, count), on any threads, and returns when all are done.
+// Calls body(arg, i) for every i in [0, count), on any threads, and returns when all are done. A very long loop of a
+// kernel comes in several calls.
 using ParallelFor = std::function<void(std::int32_t count, void (*body)(void* arg, std::int32_t index), void* arg)>;
 
 // Runs the kernels' parallel loops on the caller's own pool; fusebn then has no thread of its own (those it had are
 // joined). An empty function gives back the built-in pool. Not to be called while a kernel runs. The function must not
-// throw: a call that it throws in fails with invalid_argument, y incomplete and the layer's state unchanged. Its
-// threads must be in the calling thread's floating-point mode, or results depend on which thread ran what.
+// throw, leave out an index or call the body with one outside [0, count), which then does nothing: the layer's call
+// fails with invalid_argument. What is in y (or dx) is then undefined; the layer's running statistics, their count and
+// its gradients are as they were. Its threads must be in the calling thread's floating-point mode, or results depend on
+// which thread ran what.
 //   fusebn::set_parallel_for([](std::int32_t count, auto body, void* arg) {
 //       #pragma omp parallel for
 //       for (std::int32_t i = 0; i < count; ++i) body(arg, i);
@@ -27,8 +30,8 @@ void set_parallel_for(ParallelFor parallel_for);
 
 // Threads of the built-in pool, the calling one included. The pool starts at the first kernel that runs in parallel.
 // Default: FUSEBN_NUM_THREADS, or the CPUs that the affinity mask allows. A cgroup's CPU quota is not looked at: in a
-// container that has one, set the number. invalid_argument: count < 1 or > 1024, or from within a parallel loop;
-// unchanged. Not to be called while a kernel runs.
+// container that has one, set the number. invalid_argument: count < 1 or > 1024, or from within a parallel loop or
+// the function given to set_parallel_for; unchanged. Not to be called while a kernel runs.
 Status set_num_threads(int count);
 int num_threads();
 

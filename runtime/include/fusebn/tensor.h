@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 
@@ -16,11 +17,12 @@ public:
     static constexpr int max_rank = 5;
     Extents() = default;
     Extents(std::initializer_list<std::int64_t> values);
+    // Null stands for zeros, which no call takes.
     Extents(const std::int64_t* values, int rank);
     int rank() const { return rank_; }  // as given, also where it is larger than max_rank
     // axis: 0 to max_rank - 1, also where rank() is larger: no more values than that are kept.
-    std::int64_t operator[](int axis) const { return values_[axis]; }
-    std::int64_t& operator[](int axis) { return values_[axis]; }
+    std::int64_t operator[](int axis) const { return values_[static_cast<std::size_t>(axis)]; }
+    std::int64_t& operator[](int axis) { return values_[static_cast<std::size_t>(axis)]; }
 
 private:
     std::array<std::int64_t, max_rank> values_{};
