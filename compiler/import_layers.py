@@ -121,7 +121,8 @@ def check_parameters(graph, node, shape):
     if len(node.input) != 5 or not all(node.input):
         given = sum(map(bool, node.input))
         raise ImportFailure(
-            f"the batch norm {label} has {given} inputs; ONNX requires {len(PARAMETERS) + 1}: X, {', '.join(PARAMETERS)}"
+            f"the batch norm {label} has {given} inputs; ONNX requires {len(PARAMETERS) + 1}: X, "
+            + ", ".join(PARAMETERS)
         )
     for index, parameter in enumerate(PARAMETERS, 1):
         dims = graph.dims(operand(node, index))

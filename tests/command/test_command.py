@@ -48,7 +48,9 @@ class Arguments(Command):
     def test_an_unknown_command_is_answered_with_those_there_are(self):
         there = "allowed: build, tune, import, inspect, doctor"
         self.assertEqual(self.refused("foo"), f'fusebn: found an unknown command "foo"; {there}\n')
-        self.assertEqual(self.refused("buidl"), f'fusebn: found an unknown command "buidl"; {there}; did you mean "build"?\n')
+        self.assertEqual(
+            self.refused("buidl"), f'fusebn: found an unknown command "buidl"; {there}; did you mean "build"?\n'
+        )
 
     def test_help_names_every_target(self):
         for command in ("build", "tune", "import"):
@@ -79,7 +81,8 @@ class Arguments(Command):
         for budget in ("0", "0m", "-5", "nan", "inf", "1e99"):
             said = self.refused("tune", "net.toml", "--records", "r.jsonl", "--budget", budget)
             self.assertIn("--budget: ", said)
-        self.assertIn("found 0 s; allowed: more than 0", self.refused("tune", "net.toml", "--records", "r", "--budget", "0"))
+            if budget == "0":
+                self.assertIn("found 0 s; allowed: more than 0, 10000000 s at most", said)
 
     def test_caches_grow_outwards(self):
         for sizes in (("64kb", "32kb", "1mb"), ("32kb", "2mb", "1mb")):
