@@ -22,6 +22,20 @@ std::string read_file(const std::string& path) {
     return text.str();
 }
 
+std::string read_file(const std::string& path, std::size_t max_bytes) {
+    std::ifstream in(path, std::ios::binary);
+    if (!in) throw std::runtime_error(path + ": cannot be read: " + std::strerror(errno));
+    std::string text, piece(std::size_t{1} << 20, '\0');
+    while (in.read(piece.data(), static_cast<std::streamsize>(piece.size())) || in.gcount() > 0) {
+        text.append(piece, 0, static_cast<std::size_t>(in.gcount()));
+        if (text.size() <= max_bytes) continue;
+        throw std::runtime_error(path + ": found more than " + std::to_string(max_bytes) +
+                                 " bytes; allowed: that many at most");
+    }
+    if (in.bad()) throw std::runtime_error(path + ": cannot be read: " + std::strerror(errno));
+    return text;
+}
+
 std::string temporary_name(const std::string& path) { return path + "." + std::to_string(getpid()) + ".tmp"; }
 
 void write_file(const std::string& path, const std::string& contents) {

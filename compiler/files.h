@@ -1,12 +1,20 @@
 // Small files, read and written whole.
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 namespace fusebn {
 
 // Throws std::runtime_error: the path and the reason.
 std::string read_file(const std::string& path);
+
+// The same of a file whose size nobody vouches for, which may be a device without an end: one of more than
+// `max_bytes` is refused.
+std::string read_file(const std::string& path, std::size_t max_bytes);
+
+// What `fusebn` reads of a file of records, and of a manifest: far more than any has.
+inline constexpr std::size_t max_text_bytes = std::size_t{256} << 20;
 
 // Written beside `path` and renamed, so a reader sees the old contents or the new; throws std::runtime_error.
 void write_file(const std::string& path, const std::string& contents);

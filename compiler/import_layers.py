@@ -11,6 +11,7 @@ from import_model import (
 
 MAX_EXTENT = 1 << 30  # FUSEBN_MAX_EXTENT in runtime/include/fusebn/kernel_abi.h
 MAX_ELEMENTS = 1 << 45  # compiler/spec.h
+PARAMETERS = ("scale", "B", "input_mean", "input_var")  # ONNX's names of inputs 1 to 4
 LAYOUTS = {2: "NC", 3: "NCL", 4: "NCHW", 5: "NCDHW"}  # ONNX: channels are axis 1, always
 DTYPES = {"float": "f32", "float16": "f16", "bfloat16": "bf16"}  # by ONNX's names
 
@@ -95,6 +96,7 @@ def batch_norms_of(graph):
         shape = extents(dims)
         if len(shape) > 1 and shape[1] == ANY:
             shape[1] = graph.channels(node) or ANY
+        check_parameters(graph, node, shape)
         dtype = type_name(graph, operand(node, 0))
         reason = why_not(shape, dtype)
         if reason:
@@ -111,6 +113,28 @@ def batch_norms_of(graph):
         )
         found.append((node, batch_norm))
     return found, skipped
+
+
+def check_parameters(graph, node, shape):
+    """Refuses what ONNX does not allow: a spec made of it would have kernels that no layer of the model can call."""
+    label = shown(label_of(node))
+    if len(node.input) != 5 or not all(node.input):
+        given = sum(map(bool, node.input))
+        raise ImportFailure(
+            f"the batch norm {label} has {given} inputs; ONNX requires {len(PARAMETERS) + 1}: X, "
+            + ", ".join(PARAMETERS)
+        )
+    for index, parameter in enumerate(PARAMETERS, 1):
+        dims = graph.dims(operand(node, index))
+        if dims is None or len(shape) < 2:
+            continue
+        if graph.constant(operand(node, index)) is None and len(dims) != 1:
+            continue  # shape inference's word for what other nodes make
+        if len(dims) != 1 or (isinstance(dims[0], int) and shape[1] not in (ANY, dims[0])):
+            raise ImportFailure(
+                f"the batch norm {label} has an input of {shape[1]} channels and {parameter} of the shape "
+                f"{shown(list(extents(dims)))}; ONNX requires one value per channel"
+            )
 
 
 def type_name(graph, name):

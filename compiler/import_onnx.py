@@ -7,8 +7,10 @@ merged into one [[kernel]] each). Only shapes are read: weights may be missing.
 """
 
 import argparse
+import errno
 import os
 import re
+import stat
 import sys
 import tempfile
 
@@ -18,7 +20,9 @@ from import_spec import format_spec, format_summary, rows_of
 
 MAX_KERNELS = 10000  # compiler/spec.h
 OPS = ("inference", "train_forward", "backward")
-TARGETS = ("x86-64", "x86-64-avx2", "x86-64-avx512", "host")
+TARGETS = (  # runtime/include/fusebn/types.h
+    "x86-64", "x86-64-avx2", "x86-64-avx512", "cuda-sm_80", "cuda-sm_90", "cuda-sm_100", "opencl", "host",
+)
 
 
 def batch_value(text):
@@ -46,8 +50,13 @@ def name_value(text):
     return text
 
 
+class Parser(argparse.ArgumentParser):
+    def print_help(self, file=None):
+        (file or sys.stdout).write(self.format_help())  # argparse's own passes over an error
+
+
 def parse_args(argv):
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fusebn import",
         description="Writes a spec with one kernel row for each distinct batch norm of an ONNX model.",
         allow_abbrev=False,
@@ -76,29 +85,48 @@ def parse_args(argv):
     parser.add_argument("--name", type=name_value, help="the library's name; default: the spec's file name")
     parser.add_argument(
         "--targets", metavar="TARGET,...", type=words_value(TARGETS),
-        help=f"instruction sets: {', '.join(TARGETS)}; default: the first three",
+        help=f"what to build for: {', '.join(TARGETS)}; default: the first three",
     )
     parser.add_argument("-o", "--output", metavar="SPEC", required=True, help="the spec to write; - for stdout")
     return parser.parse_args(argv)
 
 
 def write_file(path, text):
-    """Whole or not at all: a build that is stopped leaves no half spec behind."""
+    """Whole or not at all: a build that is stopped leaves no half spec behind. Written beside what a link leads to and
+    renamed; a rename over a device, a FIFO or the link itself would put a file in its place."""
     temporary = None
     try:
+        if not path or os.path.isdir(path) or path.endswith(os.sep):
+            found = "a folder" if path else "no name"
+            raise ImportFailure(f"-o {path!r}: found {found}; allowed: a file to write, or - for standard output")
+        if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
+            with open(os.open(path, os.O_WRONLY), "w", encoding="utf-8") as file:
+                file.write(text)
+            return
+        target = os.path.realpath(path)
+        if os.path.islink(target):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=os.path.dirname(path) or ".", prefix=".fusebn-", delete=False
+            "w", encoding="utf-8", dir=os.path.dirname(target), prefix=".fusebn-", delete=False
         ) as file:
             temporary = file.name
             file.write(text)
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)  # a temporary file is made for its owner alone
-        os.replace(temporary, path)
-    except OSError as error:
+        os.replace(temporary, target)
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
-        raise ImportFailure(f"{path}: {error.strerror or error}") from None
+        raise ImportFailure(f"-o {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def is_standard_output(path):
+    """Also by another name: the table must not be mixed into the spec, nor the spec's file be replaced under it."""
+    try:
+        return path == "-" or os.path.samestat(os.stat(path), os.fstat(1))
+    except OSError:
+        return False
 
 
 def run(argv):
@@ -113,8 +141,9 @@ def run(argv):
     if sum(len(row.ops) for row in rows) > MAX_KERNELS:
         raise ImportFailure(f"{args.model}: more than {MAX_KERNELS} kernels, which is a spec's limit")
     spec = format_spec(rows, args, argv)
-    if args.output == "-":
+    if is_standard_output(args.output):
         sys.stdout.write(spec)
+        sys.stdout.flush()
         sys.stderr.write(summary)
     else:
         write_file(args.output, spec)
@@ -125,13 +154,19 @@ def main():
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # names of any script, terminals of any encoding
     try:
-        run(sys.argv[1:])
-        sys.stdout.flush()
+        try:
+            run(sys.argv[1:])
+        finally:  # also where --help ends the run
+            sys.stdout.flush()
     except ImportFailure as failure:
         print(f"fusebn import: {failure}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit complains again
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the flush at exit complains again
+        try:
+            print(f"fusebn import: standard output: cannot be written: {error.strerror or error}", file=sys.stderr)
+        except OSError:
+            os.dup2(1, 2)  # there is nowhere to say it
         return 1
     return 0
 

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <iomanip>
+#include <set>
 #include <sstream>
 #include <stdexcept>
 
@@ -9,6 +10,7 @@
 #include "compiler/device_report.h"
 #include "compiler/emit.h"
 #include "compiler/files.h"
+#include "compiler/library_files.h"
 #include "compiler/lower.h"
 #include "compiler/variant.h"
 
@@ -56,6 +58,21 @@ const ManifestVariant& find_variant(const ManifestKernel& k, const std::string& 
                              " was built for: " + there);
 }
 
+// Without a kernel there is nothing that a target could be of, but a wrong one is said.
+void check_target(const Manifest& m, const std::string& target) {
+    parse_targets({target}, "--target");
+    std::set<InstructionSet> built;
+    for (const ManifestKernel& k : m.kernels) {
+        for (const ManifestVariant& v : k.variants) built.insert(v.isa);
+    }
+    std::string there;
+    for (const InstructionSet isa : built) {
+        if (to_string(isa) == target) return;
+        there += (there.empty() ? "" : ", ") + std::string(to_string(isa));
+    }
+    throw std::runtime_error("--target: found \"" + target + "\"; " + m.name + " was built for: " + there);
+}
+
 void list(std::ostream& out, const ManifestKernel& k) {
     out << kernel_name(k.kernel) << (k.large ? "  (64-bit offsets)" : "") << "\n";
     for (const ManifestVariant& v : k.variants) {
@@ -71,10 +88,12 @@ std::string inspect(const InspectOptions& options) {
     const std::string path = manifest_path(options.library);
     Manifest m;
     try {
-        m = manifest_from_json(read_file(path));
+        m = manifest_from_json(read_file(path, max_text_bytes));
     } catch (const std::exception& e) {
         throw std::runtime_error(path + ": not a manifest of fusebn: " + e.what());
     }
+    if (path != options.library) check_library(options.library, m);
+    if (!options.target.empty()) check_target(m, options.target);
     std::ostringstream out;
     if (options.kernel.empty()) {
         if (options.show != InspectOptions::Show::summary) {
@@ -97,6 +116,12 @@ std::string inspect(const InspectOptions& options) {
     if (m.generator != generator_version()) {
         throw std::runtime_error(m.name + " was built by " + m.generator + "; this is " + generator_version() +
                                  ": build it again to see its code");
+    }
+    // A file that somebody edited.
+    try {
+        check_legal(v.schedule, k.kernel);
+    } catch (const ScheduleError& e) {
+        throw std::runtime_error(path + ": not a manifest of fusebn: " + e.what());
     }
     if (options.show == InspectOptions::Show::statement) {
         return lowered_statement(k.kernel, v.schedule, v.isa, k.large);

@@ -1,18 +1,24 @@
 // The fusebn command.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <iomanip>
 #include <iostream>
 #include <map>
 
-#include "compiler/build.h"
+#include "compiler/arguments.h"
 #include "compiler/device_report.h"
 #include "compiler/doctor.h"
 #include "compiler/import.h"
 #include "compiler/inspect.h"
+#include "compiler/library_files.h"
 #include "compiler/python.h"
 #include "compiler/spec.h"
+#include "compiler/spec_names.h"
+#include "compiler/spec_schedule.h"
 #include "compiler/variant.h"
 #include "tuner/tune.h"
 
@@ -49,12 +55,15 @@ void print_origins(const Manifest& m) {
 
 int run_build(const BuildArguments& a) {
     const auto start = std::chrono::steady_clock::now();
+    check_caches(a.options.caches);
     LibrarySpec spec = read_spec(a.spec, a.name);
     if (!a.targets.empty()) spec.targets = parse_targets(a.targets, "--targets");
+    check_schedules(spec, a.spec, a.options.caches);
+    check_output(a.options.directory, spec.name);
     BuildOptions options = a.options;
     options.records = RecordBook(a.records, a.tuned_on, generator_version(), spec.targets);
     for (const std::string& remark : options.records.remarks()) std::cerr << "fusebn: " << remark << "\n";
-    const BuildResult result = build(spec, options);
+    const BuildResult result = build_files(spec, options);
     if (a.options.quiet) return 0;
     if (!a.records.empty()) print_origins(result.manifest);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
@@ -77,11 +86,20 @@ int run_build(const BuildArguments& a) {
 }
 
 int run_tune(const TuneArguments& a) {
+    check_caches(a.options.caches);
     LibrarySpec spec = read_spec(a.spec);
     TuneOptions options = a.options;
     if (!a.targets.empty()) {
         spec.targets = parse_targets(a.targets, "--targets");
         options.all_targets = true;
+    }
+    check_schedules(spec, a.spec, a.options.caches);
+    check_apart("--records", options.records, a.spec, "the spec");
+    if (!a.report.empty()) {
+        // Before a search that takes minutes.
+        check_writable("--report", a.report);
+        check_apart("--report", a.report, a.spec, "the spec");
+        check_apart("--report", a.report, options.records, "the records");
     }
     const TuneResult result = tune(spec, options, std::cout);
     print(std::cout, result);
@@ -103,6 +121,35 @@ int run_tune(const TuneArguments& a) {
     return 0;
 }
 
+// For what cannot be nothing, though a shell's empty variable is.
+CLI::Validator not_empty() {
+    return CLI::Validator(
+        [](std::string& text) { return text.empty() ? std::string("found \"\"; allowed: a text") : std::string(); },
+        "");
+}
+
+CLI::Validator parts_of_names() {
+    return CLI::Validator(
+        [](std::string& text) {
+            const bool part_is_empty = ("," + text + ",").find(",,") != std::string::npos;
+            return part_is_empty ? "found \"" + text + "\"; allowed: parts of names, separated by commas"
+                                 : std::string();
+        },
+        "");
+}
+
+CLI::Validator seconds() {
+    return CLI::Validator(
+        [](std::string& text) {
+            double value = 0;
+            const bool is_time = CLI::detail::lexical_cast(text, value) && value > 0 && value <= 1e7;  // not NaN either
+            return is_time ? std::string() : "found " + text + " s; allowed: more than 0, 10000000 s at most";
+        },
+        "");
+}
+
+std::string all_targets() { return listed(target_words(), false); }
+
 // What the defaults are made for.
 void add_caches(CLI::App& command, CacheModel& caches) {
     const auto add = [&](const char* name, std::int64_t& size, const char* what) {
@@ -116,9 +163,14 @@ void add_caches(CLI::App& command, CacheModel& caches) {
     add("--l3", caches.l3, "Cache model: L3 cache, shared");
 }
 
-}  // namespace
+// The parser would say that there is no command.
+int refuse_command(const std::string& found, const Words& commands) {
+    std::cerr << "fusebn: found an unknown command " << in_quotes(found) << "; allowed: " << listed(commands, false)
+              << suggestion(found, commands) << "\n";
+    return 1;
+}
 
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
     // `import` has a parser of its own; its arguments pass through as they are.
     if (argc >= 2 && std::string(argv[1]) == "import") return run_import({argv + 2, argv + argc});
 
@@ -131,11 +183,8 @@ int main(int argc, char** argv) {
     build_command->add_option("spec", b.spec, "The spec (TOML)")->required();
     build_command->add_option("-o,--output", b.options.directory, "Folder for lib<name>.a, <name>.h and <name>.json")
         ->required();
-    build_command->add_option("--name", b.name, "Library name, instead of the spec's");
-    build_command
-        ->add_option("--targets", b.targets,
-                     "Targets, instead of the spec's: x86-64, x86-64-avx2, "
-                     "x86-64-avx512, host")
+    build_command->add_option("--name", b.name, "Library name, instead of the spec's")->check(not_empty());
+    build_command->add_option("--targets", b.targets, "Targets, instead of the spec's: " + all_targets())
         ->delimiter(',');
     build_command->add_option("-j,--jobs", b.options.jobs, "Kernels compiled at once (default: one a CPU)")
         ->check(CLI::Range(1, 1024));
@@ -146,6 +195,7 @@ int main(int argc, char** argv) {
         ->add_option("--tuned-on", b.tuned_on,
                      "Take the records of another machine, or of a device: a part of what it is called in them")
         ->allow_extra_args(false)
+        ->check(not_empty())
         ->needs(records_option);
     build_command->add_flag("--strict", b.options.strict, "Fail where a record is of another version")
         ->needs(records_option);
@@ -163,24 +213,25 @@ int main(int argc, char** argv) {
     tune_command
         ->add_option("--records", t.options.records,
                      "What was found, a JSON object a line; an earlier search in it goes on")
-        ->required();
+        ->required()
+        ->check(not_empty());
     tune_command->add_option("--budget", t.options.budget_seconds, "Time for all of it: 90s, 10m, 2h")
         ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{{"s", 1}, {"m", 60}, {"min", 60}, {"h", 3600}},
                                           CLI::AsNumberWithUnit::DEFAULT, "TIME"))
-        ->check(CLI::Range(0.0, 1e7))
+        ->check(seconds())
         ->default_str("10m");
-    tune_command->add_option("--kernels", t.options.kernels, "Parts of kernels' names, separated by commas");
+    tune_command->add_option("--kernels", t.options.kernels, "Parts of kernels' names, separated by commas")
+        ->check(parts_of_names());
     tune_command
-        ->add_option(
-            "--targets", t.targets,
-            "Targets to tune, instead of the best of the spec's that this machine and its devices run: x86-64, "
-            "x86-64-avx2, x86-64-avx512, cuda-sm_80, cuda-sm_90, cuda-sm_100, opencl")
+        ->add_option("--targets", t.targets,
+                     "Targets to tune, instead of the best of the spec's that this machine and its devices run: " +
+                         all_targets())
         ->delimiter(',');
     tune_command->add_option("--threads", t.options.threads, "Threads of a kernel (default: one a CPU)")
         ->check(CLI::Range(1, 1024));
     tune_command->add_option("-j,--jobs", t.options.jobs, "Schedules compiled at once (default: one a CPU)")
         ->check(CLI::Range(1, 1024));
-    tune_command->add_option("--report", t.report, "Write a page (HTML) of the search");
+    tune_command->add_option("--report", t.report, "Write a page (HTML) of the search")->check(not_empty());
     add_caches(*tune_command, t.options.caches);
     tune_command->add_flag("-q,--quiet", t.options.quiet, "Print the outcome only");
 
@@ -190,12 +241,21 @@ int main(int argc, char** argv) {
     bool statement = false, assembly = false;
     auto* inspect_command = app.add_subcommand("inspect", "Print a library's kernels, or the code of one");
     inspect_command->add_option("library", i.library, "lib<name>.a or <name>.json")->required();
-    inspect_command->add_option("--kernel", i.kernel, "A kernel's name, or a part that only one has");
-    inspect_command->add_option("--target", i.target, "Which target's code (default: the highest built)");
+    inspect_command->add_option("--kernel", i.kernel, "A kernel's name, or a part that only one has")
+        ->check(not_empty());
+    inspect_command->add_option("--target", i.target, "Which target's code (default: the highest built)")
+        ->check(not_empty());
     auto* statement_flag = inspect_command->add_flag("--stmt", statement, "Print the kernel's loops");
     inspect_command->add_flag("--asm", assembly, "Print the kernel's assembly")->excludes(statement_flag);
 
     auto* doctor_command = app.add_subcommand("doctor", "Check what fusebn needs on this machine");
+    std::vector<std::string> commands;
+    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+        commands.push_back(command->get_name());
+    }
+    if (argc >= 2 && argv[1][0] != '-' && std::find(commands.begin(), commands.end(), argv[1]) == commands.end()) {
+        return refuse_command(argv[1], Words(commands.begin(), commands.end()));
+    }
     CLI11_PARSE(app, argc, argv);
 
     try {
@@ -213,4 +273,16 @@ int main(int argc, char** argv) {
         return 1;
     }
     return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const int status = run(argc, argv);
+    // Once for all that was printed: a disk may be full.
+    errno = 0;
+    if (std::cout.flush() || status != 0) return status;
+    std::cerr << "fusebn: standard output: cannot be written" << (errno != 0 ? ": " : "")
+              << (errno != 0 ? std::strerror(errno) : "") << "\n";
+    return 1;
 }

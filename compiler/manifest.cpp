@@ -1,7 +1,11 @@
 #include "compiler/manifest.h"
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <utility>
+
+#include "compiler/spec_words.h"
 
 namespace fusebn {
 
@@ -9,22 +13,9 @@ namespace {
 
 using nlohmann::ordered_json;
 
-template <class E, size_t N>
-E named(const ordered_json& j, const char* key, const NamedValue<E> (&names)[N]) {
-    const std::string text = j.at(key).get<std::string>();
-    for (const auto& n : names) {
-        if (n.name == text) return n.value;
-    }
-    throw std::runtime_error(std::string(key) + ": unknown value \"" + text + "\"");
-}
-
 ordered_json extent(std::int64_t e) { return e == any_extent ? ordered_json("any") : ordered_json(e); }
 
-std::int64_t extent(const ordered_json& j) { return j.is_string() ? any_extent : j.get<std::int64_t>(); }
-
 ordered_json launched(int n) { return n == DeviceFunction::any ? ordered_json("any") : ordered_json(n); }
-
-int launched(const ordered_json& j) { return j == "any" ? DeviceFunction::any : j.get<int>(); }
 
 ordered_json to_json(const std::vector<DeviceFunction>& functions) {
     ordered_json all = ordered_json::array();
@@ -41,15 +32,109 @@ ordered_json to_json(const std::vector<DeviceFunction>& functions) {
     return all;
 }
 
-std::vector<DeviceFunction> functions_from_json(const ordered_json& variant) {
+// A value of the manifest and what it is called: "kernels[0].variants". A mistake names it, what was found and what was
+// expected.
+class Value {
+public:
+    Value(const ordered_json& json, std::string path) : json_(json), path_(std::move(path)) {}
+
+    [[noreturn]] void refuse(const std::string& expected) const {
+        throw std::runtime_error((path_.empty() ? "" : path_ + ": ") + "found " + described() + "; expected " +
+                                 expected);
+    }
+
+    bool has(const char* key) const { return json_.contains(key); }
+    Value at(const char* key) const {
+        if (!json_.is_object()) refuse("an object");
+        const std::string path = path_ + (path_.empty() ? "" : ".") + key;
+        const auto found = json_.find(key);
+        if (found == json_.end()) throw std::runtime_error(path + ": found none; expected one");
+        return {*found, path};
+    }
+    std::vector<Value> items(const std::string& expected, std::size_t least, std::size_t most) const {
+        if (!json_.is_array() || json_.size() < least || json_.size() > most) refuse(expected);
+        std::vector<Value> all;
+        for (const ordered_json& item : json_) all.emplace_back(item, path_ + "[" + std::to_string(all.size()) + "]");
+        return all;
+    }
+
+    std::string text() const {
+        if (!json_.is_string()) refuse("a string");
+        return json_.get<std::string>();
+    }
+    bool truth() const {
+        if (!json_.is_boolean()) refuse("true or false");
+        return json_.get<bool>();
+    }
+    std::int64_t number(std::int64_t least, std::int64_t most) const {
+        const bool in_range = json_.is_number_integer() &&
+                              (!json_.is_number_unsigned() || json_.get<std::uint64_t>() <= INT64_MAX) &&
+                              json_.get<std::int64_t>() >= least && json_.get<std::int64_t>() <= most;
+        if (!in_range) refuse("a number from " + std::to_string(least) + " to " + std::to_string(most));
+        return json_.get<std::int64_t>();
+    }
+    std::int64_t size() const { return number(0, INT64_MAX); }
+    int count() const { return static_cast<int>(number(0, INT32_MAX)); }
+    int launched() const { return json_ == "any" ? DeviceFunction::any : count(); }
+    std::int64_t extent() const { return json_ == "any" ? any_extent : number(1, max_extent); }
+    template <class E, std::size_t n>
+    E named(const NamedValue<E> (&names)[n]) const {
+        for (const auto& row : names) {
+            if (json_ == row.name) return row.value;
+        }
+        refuse(listed(names_of(names), true));
+    }
+    Schedule schedule() const {
+        try {
+            return parse_schedule(text(), {});
+        } catch (const ScheduleError& e) {
+            throw std::runtime_error(path_ + ": " + e.what());
+        }
+    }
+
+private:
+    // What a damaged file has may be nested past any stack, and its text no UTF-8.
+    std::string described() const {
+        if (json_.is_object()) return json_.empty() ? "{}" : "an object";
+        if (json_.is_array()) return json_.empty() ? "[]" : "an array of " + std::to_string(json_.size());
+        return shown(json_.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
+    }
+
+    const ordered_json& json_;
+    std::string path_;
+};
+
+constexpr std::size_t any_number = SIZE_MAX;
+
+std::vector<DeviceFunction> functions_of(const Value& variant) {
     std::vector<DeviceFunction> all;
-    if (!variant.contains("functions")) return all;
-    for (const ordered_json& f : variant.at("functions")) {
-        all.push_back({f.at("name"), f.at("unaligned"), f.at("registers"), f.at("shared_bytes"),
-                       launched(f.at("dynamic_shared_bytes")), f.at("stack_bytes"), f.at("spill_bytes"),
-                       launched(f.at("threads"))});
+    if (!variant.has("functions")) return all;
+    for (const Value& f : variant.at("functions").items("an array of functions", 0, any_number)) {
+        all.push_back({f.at("name").text(), f.at("unaligned").truth(), f.at("registers").count(),
+                       f.at("shared_bytes").count(), f.at("dynamic_shared_bytes").launched(),
+                       f.at("stack_bytes").count(), f.at("spill_bytes").count(), f.at("threads").launched()});
     }
     return all;
+}
+
+ManifestKernel kernel_of(const Value& k) {
+    const std::vector<Value> extents = k.at("extents").items("three extents", 3, 3);
+    ManifestKernel kernel;
+    kernel.kernel = {k.at("op").named(op_names),
+                     k.at("view").named(view_names),
+                     k.at("dtype").named(dtype_names),
+                     k.at("activation").named(activation_names),
+                     k.at("residual").named(residual_names),
+                     extents[0].extent(),
+                     extents[1].extent(),
+                     extents[2].extent()};
+    kernel.large = k.at("large").truth();
+    for (const Value& v : k.at("variants").items("an array of one or more variants", 1, any_number)) {
+        kernel.variants.push_back({v.at("target").named(instruction_set_names), v.at("schedule").schedule(),
+                                   v.at("schedule_from").text(), v.at("symbol").text(), v.at("object_bytes").size(),
+                                   functions_of(v)});
+    }
+    return kernel;
 }
 
 }  // namespace
@@ -81,42 +166,33 @@ std::string to_json(const Manifest& m) {
     if (!m.ptxas.empty()) j["ptxas"] = m.ptxas;
     j["caches"] = {{"l1", m.caches.l1}, {"l2", m.caches.l2}, {"l3", m.caches.l3}};
     j["library_bytes"] = m.library_bytes;
+    if (!m.library_digest.empty()) j["library_digest"] = m.library_digest;
     j["kernels"] = kernels;
     return j.dump(2) + "\n";
 }
 
 Manifest manifest_from_json(const std::string& text) {
+    ordered_json parsed;
     try {
-        const ordered_json j = ordered_json::parse(text);
-        Manifest m;
-        m.name = j.at("name");
-        m.generator = j.at("generator");
-        m.digest = j.at("digest");
-        if (j.contains("ptxas")) m.ptxas = j.at("ptxas");
-        m.caches = {j.at("caches").at("l1"), j.at("caches").at("l2"), j.at("caches").at("l3")};
-        m.library_bytes = j.at("library_bytes");
-        for (const ordered_json& k : j.at("kernels")) {
-            ManifestKernel kernel;
-            kernel.kernel = {named(k, "op", op_names),
-                             named(k, "view", view_names),
-                             named(k, "dtype", dtype_names),
-                             named(k, "activation", activation_names),
-                             named(k, "residual", residual_names),
-                             extent(k.at("extents").at(0)),
-                             extent(k.at("extents").at(1)),
-                             extent(k.at("extents").at(2))};
-            kernel.large = k.at("large");
-            for (const ordered_json& v : k.at("variants")) {
-                kernel.variants.push_back({named(v, "target", instruction_set_names),
-                                           parse_schedule(v.at("schedule"), {}), v.at("schedule_from"), v.at("symbol"),
-                                           v.at("object_bytes"), functions_from_json(v)});
-            }
-            m.kernels.push_back(kernel);
-        }
-        return m;
-    } catch (const nlohmann::json::exception& e) {
-        throw std::runtime_error(e.what());
+        parsed = ordered_json::parse(text);
+    } catch (const nlohmann::json::parse_error& e) {
+        throw std::runtime_error("found no JSON, by a mistake at byte " + std::to_string(e.byte) +
+                                 "; expected an object");
     }
+    const Value j(parsed, "");
+    Manifest m;
+    m.name = j.at("name").text();
+    m.generator = j.at("generator").text();
+    m.digest = j.at("digest").text();
+    if (j.has("ptxas")) m.ptxas = j.at("ptxas").text();
+    const Value caches = j.at("caches");
+    m.caches = {caches.at("l1").size(), caches.at("l2").size(), caches.at("l3").size()};
+    m.library_bytes = j.at("library_bytes").size();
+    if (j.has("library_digest")) m.library_digest = j.at("library_digest").text();
+    for (const Value& k : j.at("kernels").items("an array of one or more kernels", 1, any_number)) {
+        m.kernels.push_back(kernel_of(k));
+    }
+    return m;
 }
 
 }  // namespace fusebn

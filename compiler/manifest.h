@@ -34,11 +34,12 @@ struct Manifest {
     CacheModel caches;
     std::vector<ManifestKernel> kernels;
     std::int64_t library_bytes = 0;
+    std::string library_digest;  // of the library's bytes; "" where they were not looked at
 };
 
 std::string to_json(const Manifest& manifest);
 
-// Throws std::runtime_error: what is wrong with the text.
+// Throws std::runtime_error: the key's path ("kernels[0].variants"), what was found and what was expected.
 Manifest manifest_from_json(const std::string& text);
 
 }  // namespace fusebn

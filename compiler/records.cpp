@@ -8,13 +8,13 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
 #include <stdexcept>
 
+#include "compiler/files.h"
 #include "measure/device.h"
 
 namespace fusebn {
@@ -122,20 +122,25 @@ std::optional<Record> record_from_json(const std::string& line) {
 }
 
 RecordFile read_records(const std::string& path) {
-    std::ifstream in(path);
-    if (!in) fail(path, "cannot be read");
+    const std::string text = read_file(path, max_text_bytes);
     RecordFile file;
+    bool has_beginning = false;
     int number = 0;
-    for (std::string line; std::getline(in, line);) {
+    for (std::size_t begin = 0; begin < text.size();) {
+        const std::size_t end = std::min(text.find('\n', begin), text.size());
         ++number;
+        // A line that is too long for a record is not copied.
+        const std::string line = text.substr(begin, std::min(end - begin, max_line_bytes + 1));
+        begin = end + 1;
         if (line.empty()) continue;
+        has_beginning = has_beginning || line.rfind("{\"record\"", 0) == 0;
         if (auto record = record_from_json(line)) {
             file.records.push_back(std::move(*record));
         } else {
             file.unreadable.push_back(number);
         }
     }
-    if (in.bad()) fail(path, "cannot be read");
+    file.is_foreign = !text.empty() && file.records.empty() && !has_beginning;
     return file;
 }
 
@@ -173,9 +178,16 @@ RecordBook::RecordBook(const std::vector<std::string>& paths, const std::vector<
     for (const std::string& path : paths) {
         RecordFile file = read_records(path);
         all.insert(all.end(), file.records.begin(), file.records.end());
+        if (file.is_foreign || (file.records.empty() && !file.unreadable.empty())) {
+            throw std::runtime_error("--records: found no record in " + path +
+                                     "; allowed: what `fusebn tune` wrote, or an empty file");
+        }
         if (file.unreadable.empty()) continue;
         std::string lines;
-        for (int number : file.unreadable) lines += (lines.empty() ? "" : ", ") + std::to_string(number);
+        for (int number : file.unreadable) {
+            lines += (lines.empty() ? "" : ", ") + std::to_string(number);
+            if (lines.size() > 200) break;
+        }
         remarks_.push_back(path + ": no records, and passed over: line " + lines.substr(0, 200));
     }
     for (const std::string& text : tuned_on) {

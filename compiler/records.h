@@ -42,8 +42,10 @@ std::optional<Record> record_from_json(const std::string& line);
 struct RecordFile {
     std::vector<Record> records;
     std::vector<int> unreadable;  // numbers of the lines that are no records: torn where a tuner was killed, say
+    // It has something, but nothing that even begins as a record does: another file, named by mistake.
+    bool is_foreign = false;
 };
-// Throws std::runtime_error where the file cannot be read.
+// Throws std::runtime_error where the file cannot be read, or is larger than any that tuning makes.
 RecordFile read_records(const std::string& path);
 
 // Appends records to a file, each in one write. One appender at a time to a file.
@@ -69,8 +71,8 @@ public:
     // `targets`: those that are built for; records of other kinds are not looked at, nor is a device of theirs.
     // `tuned_on`: parts of machine_text(), for the machines whose records count; a kind of which they name none has
     // this machine's, or its device's.
-    // `generator`: what records must be of not to be stale. Throws std::runtime_error where a file cannot be read, or
-    // `tuned_on` names no machine or several of a kind.
+    // `generator`: what records must be of not to be stale. Throws std::runtime_error where a file cannot be read or
+    // has other things than records alone, or `tuned_on` names no machine or several of a kind.
     RecordBook(const std::vector<std::string>& paths, const std::vector<std::string>& tuned_on,
                const std::string& generator, const std::vector<InstructionSet>& targets);
 

@@ -203,7 +203,13 @@ private:
         SpecKernel entry;
         const toml::node* schedule = table.get("schedule");
         if (schedule != nullptr) {
-            entry.schedule = string_at(*schedule, "kernel.schedule", "a string, or no such key for the default");
+            const std::string allowed = "a string of keys, such as \"vector=8\", or no such key for the default";
+            entry.schedule = string_at(*schedule, "kernel.schedule", allowed);
+            if (entry.schedule.find_first_not_of(" \f\n\r\t\v") == std::string::npos) {
+                fail(*schedule, "kernel.schedule", {in_quotes(entry.schedule), allowed});
+            }
+            entry.schedule_line = static_cast<int>(schedule->source().begin.line);
+            entry.schedule_column = static_cast<int>(schedule->source().begin.column);
         }
         entry.line = static_cast<int>(table.source().begin.line);
         entry.kernel.dtype = row.dtype.value_or(DataType::f32);

@@ -20,8 +20,9 @@ inline constexpr std::int64_t max_elements = std::int64_t{1} << 45;
 
 struct SpecKernel {
     KernelSpec kernel;
-    std::string schedule;  // text form, "" for the default; checked by the schedules room, not here
+    std::string schedule;  // text form, "" for the default; spec_schedule.h checks it
     int line = 0;          // of its [[kernel]] in the file
+    int schedule_line = 0, schedule_column = 0;
 };
 
 struct LibrarySpec {

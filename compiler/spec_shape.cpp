@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "compiler/spec.h"
+#include "generators/numerics.h"
+#include "schedules/schedule.h"
 
 namespace fusebn {
 namespace {
@@ -47,6 +49,32 @@ void check_size(const KernelSpec& kernel, const std::vector<Op>& ops) {
     }
 }
 
+// Kernels keep values for all their channels: gamma and beta folded, in f32, or each group's sums, in f64. Halide
+// counts the bytes of such an array in 32 bits, also of a block's worth more than there are channels.
+constexpr std::int64_t max_scratch_bytes = (std::int64_t{1} << 31) - (1 << 16);
+
+// Groups of chunks that a channel's sums are merged from (generators/numerics.h); of extents that are not known, one.
+std::int64_t groups_of(const KernelSpec& kernel) {
+    if (kernel.outer == any_extent || kernel.inner == any_extent) return 1;
+    const auto pieces = [](std::int64_t whole, std::int64_t piece) { return (whole + piece - 1) / piece; };
+    if (kernel.view == View::planar) return pieces(planar_chunks(kernel), numerics::planar::chunks_per_group);
+    return pieces(kernel.outer, numerics::interleaved::chunk_rows * numerics::interleaved::chunks_per_group);
+}
+
+void check_channels(const KernelSpec& kernel, const std::vector<Op>& ops, std::size_t axis) {
+    if (kernel.channels == any_extent) return;
+    for (Op op : ops) {
+        const std::int64_t bytes = op == Op::inference ? 4 : 8 * groups_of(kernel);
+        const std::int64_t most = max_scratch_bytes / bytes;
+        if (kernel.channels <= most) continue;
+        refuse(std::to_string(kernel.channels) + " for C of " + std::string(to_string(op)),
+               most > 0 ? "1 to " + std::to_string(most) + " beside these extents, as scratch memory is limited, or " +
+                              "\"any\" for every extent"
+                        : "\"any\" for every extent, as scratch memory is limited",
+               axis);
+    }
+}
+
 }  // namespace
 
 std::string allowed_extents(Layout layout) {
@@ -72,6 +100,7 @@ void set_shape(KernelSpec& kernel, Layout layout, const std::vector<std::int64_t
         kernel.inner = 1;
     }
     check_size(kernel, ops);
+    check_channels(kernel, ops, channel);
 }
 
 }  // namespace fusebn

@@ -140,6 +140,10 @@ int resume(std::vector<Subject>& subjects, const std::string& records, std::vect
     int resumed = 0;
     if (!std::filesystem::exists(records)) return resumed;
     const RecordFile file = read_records(records);
+    if (file.is_foreign) {
+        throw std::runtime_error("--records: found no record in " + records +
+                                 "; allowed: what `fusebn tune` wrote, an empty file, or a name not in use");
+    }
     for (Subject& s : subjects) {
         int generation = -1;
         for (const Record& r : file.records) {

@@ -159,6 +159,7 @@ TEST_F(Inspect, ShowsWhatDeviceFunctionsTake) {
 }
 
 TEST_F(Inspect, TakesAnArchiveForItsManifest) {
+    write_file(directory / "libexample.a", std::string(12345, 'x'));
     EXPECT_EQ(fusebn::inspect({directory / "libexample.a", "", "", InspectOptions::Show::summary}), inspect(""));
 }
 
@@ -181,8 +182,11 @@ TEST_F(Inspect, AnswersEveryMistakeWithWhatThereIs) {
         << ambiguous;
     EXPECT_TRUE(contains(ambiguous, "\n  bn_train_forward_f32_planar_nany_c16_s256_relu")) << ambiguous;
     EXPECT_FALSE(contains(ambiguous, "bn_inference")) << ambiguous;
-    EXPECT_EQ(mistake(planar_inference, "x86-64-avx512"), std::string("--target: found \"x86-64-avx512\"; ") +
-                                                              planar_inference + " was built for: x86-64, x86-64-avx2");
+    EXPECT_EQ(mistake(planar_inference, "x86-64-avx512"),
+              "--target: found \"x86-64-avx512\"; example was built for: x86-64, x86-64-avx2");
+    EXPECT_EQ(mistake("", "x86-64-avx512"),
+              "--target: found \"x86-64-avx512\"; example was built for: x86-64, x86-64-avx2");
+    EXPECT_EQ(mistake("", "z80").rfind("--target: found \"z80\"; allowed: \"x86-64\", ", 0), 0u) << mistake("", "z80");
     for (const auto show : {InspectOptions::Show::statement, InspectOptions::Show::assembly}) {
         EXPECT_EQ(mistake("", "", show), "--stmt and --asm show one kernel: name it with --kernel");
     }

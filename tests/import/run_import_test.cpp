@@ -53,6 +53,27 @@ TEST_F(RunImport, ReturnsTheSignalThatEndedTheScript) {
     EXPECT_EQ(run_import({}), 128 + 9);
 }
 
+TEST_F(RunImport, SaysSoWhereTheScriptSucceedsAndWritesNothing) {
+    const std::string spec = directory_ + "/spec.toml";
+    const auto said = [&](const std::vector<std::string>& args, int status) {
+        testing::internal::CaptureStderr();
+        EXPECT_EQ(run_import(args), status);
+        return testing::internal::GetCapturedStderr();
+    };
+    use_python("exit 0");
+    const std::string nothing = "fusebn import: " + spec + ": nothing was written to it";
+    EXPECT_EQ(said({"a.onnx", "-o", spec}, 1).rfind(nothing, 0), 0u);
+    std::ofstream(spec) << "old";
+    for (const std::string& word : {"-o" + spec, "--output=" + spec}) {
+        EXPECT_EQ(said({"a.onnx", word}, 1).rfind(nothing, 0), 0u) << word;
+    }
+    EXPECT_EQ(said({"-o", spec, "--help"}, 0), "");
+    EXPECT_EQ(said({"-o", "-"}, 0), "");
+    EXPECT_EQ(said({"-o", "/dev/null"}, 0), "");
+    use_python("echo new > \"$4.new\"; mv \"$4.new\" \"$4\"");
+    EXPECT_EQ(said({"-o", spec}, 0), "");
+}
+
 TEST_F(RunImport, SaysWhatToInstallWhenPythonIsMissing) {
     setenv("FUSEBN_PYTHON", (directory_ + "/none").c_str(), 1);
     testing::internal::CaptureStderr();

@@ -221,7 +221,7 @@ class Refusals(ImportTest):
             (["--batch", "0"], "allowed: 1 to 1073741824, or any"),
             (["--batch", "4", "--ops", "backwards"], "allowed: inference, train_forward, backward"),
             (["--batch", "4", "--dtype", "f64"], "bf16"),
-            (["--batch", "4", "--targets", "avx9"], "allowed: x86-64, x86-64-avx2, x86-64-avx512, host"),
+            (["--batch", "4", "--targets", "avx9"], "allowed: x86-64, x86-64-avx2, x86-64-avx512, cuda-sm_80, "),
             (["--batch", "4", "--name", "my-net"], "allowed: a C identifier"),
             (["--batch", "4", "--layout", "NCL"], "NCHW"),
             ([], "--batch"),

@@ -420,8 +420,10 @@ TEST(SpecMistake, AResidualThatIsNoneOfTheThreeWordsIsRefused) {
 }
 
 TEST(SpecMistake, AScheduleThatIsNoStringIsRefused) {
-    EXPECT_EQ(refusal(one_kernel("schedule = 8\nshape = [1, 2, 3, 4]")),
-              "net.toml:5:12: kernel.schedule: found 8; allowed: a string, or no such key for the default");
+    EXPECT_EQ(
+        refusal(one_kernel("schedule = 8\nshape = [1, 2, 3, 4]")),
+        "net.toml:5:12: kernel.schedule: found 8; allowed: a string of keys, such as \"vector=8\", or no such key for "
+        "the default");
 }
 
 TEST(SpecMistake, TheSameKernelWithTwoSchedulesIsRefused) {

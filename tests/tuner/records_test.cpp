@@ -100,6 +100,47 @@ TEST_F(Records, WhatIsNoRecordIsPassedOver) {
     EXPECT_TRUE(record_from_json(good));
 }
 
+TEST_F(Records, AFileOfOtherThingsIsToldFromRecordsThatWereTorn) {
+    const auto is_foreign = [&](const std::string& text) {
+        write(text);
+        return read_records(path).is_foreign;
+    };
+    EXPECT_TRUE(is_foreign("[[kernel]]\nop = \"inference\"\n"));
+    EXPECT_TRUE(is_foreign("\n\n"));
+    EXPECT_TRUE(is_foreign(std::string("\0\xff\x7f", 3)));
+    EXPECT_TRUE(is_foreign(std::string(100000, '[')));
+    EXPECT_FALSE(is_foreign(""));
+    EXPECT_FALSE(is_foreign(to_json(record()).substr(0, 30)));  // all that a tuner that was killed has left
+    EXPECT_FALSE(is_foreign("other\n" + to_json(record()) + "\n"));
+}
+
+TEST_F(Records, ABookOfAFileWithoutARecordIsRefused) {
+    const auto said = [&](const std::string& text) -> std::string {
+        write(text);
+        try {
+            book();
+        } catch (const std::runtime_error& e) {
+            return e.what();
+        }
+        return "";
+    };
+    const std::string none =
+        "--records: found no record in " + path + "; allowed: what `fusebn tune` wrote, or an empty file";
+    EXPECT_EQ(said("name = \"x\"\n"), none);
+    EXPECT_EQ(said("\n"), none);
+    EXPECT_EQ(said(to_json(record()).substr(0, 30)), none);
+    EXPECT_EQ(said(""), "");
+}
+
+TEST_F(Records, AFileWithoutAnEndIsRefused) {
+    try {
+        read_records("/dev/zero");
+        FAIL() << "it has an end";
+    } catch (const std::runtime_error& e) {
+        EXPECT_EQ(std::string(e.what()), "/dev/zero: found more than 268435456 bytes; allowed: that many at most");
+    }
+}
+
 TEST_F(Records, OneTunerAtATimeWritesToAFile) {
     RecordAppender first(path);
     try {

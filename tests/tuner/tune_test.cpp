@@ -126,6 +126,19 @@ TEST_F(Tune, TrialsBesideAnotherDefaultAreNotTakenUp) {
     EXPECT_EQ(resume(subjects, records, remarks), 1);
 }
 
+TEST_F(Tune, AFileOfOtherThingsIsNotAppendedTo) {
+    const std::string other = "[[kernel]]\nop = \"inference\"";
+    write_file(records, other);
+    try {
+        run(0.1);
+        ADD_FAILURE() << "it was taken for records";
+    } catch (const std::runtime_error& e) {
+        EXPECT_EQ(std::string(e.what()).rfind("--records: found no record in " + records + "; allowed: ", 0), 0u)
+            << e.what();
+    }
+    EXPECT_EQ(read_file(records), other);
+}
+
 TEST_F(Tune, BuildTakesWhatWasFound) {
     append_best(planar(Op::train_forward), "vector=4 unroll=2");
     const Manifest m = built(true).manifest;

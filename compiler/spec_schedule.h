@@ -1,0 +1,15 @@
+// The schedules that a spec gives its kernels.
+#pragma once
+
+#include <string>
+
+#include "compiler/spec.h"
+#include "schedules/schedule.h"
+
+namespace fusebn {
+
+// Throws SpecError with the place in `file` of the first schedule that cannot be read, has a key twice, or is not legal
+// for its kernel and one of the spec's targets under the defaults for `caches`, whose keys it leaves as they are.
+void check_schedules(const LibrarySpec& spec, const std::string& file, const CacheModel& caches);
+
+}  // namespace fusebn
