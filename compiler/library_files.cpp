@@ -83,8 +83,9 @@ void check_library(const std::string& path, const Manifest& manifest) {
                                  std::to_string(manifest.library_bytes) + ": it was cut short; build it again");
     }
     if (manifest.library_digest.empty() || manifest.library_digest == digest(text)) return;
-    throw std::runtime_error(
-        path + ": found other bytes than its manifest says: it was damaged or replaced; build it " + "again");
+    throw std::runtime_error(path +
+                             ": found other bytes than its manifest says: it was damaged or replaced; "
+                             "build it again");
 }
 
 }  // namespace fusebn

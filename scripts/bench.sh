@@ -67,14 +67,17 @@ c++ -shared -o build/bench/library/libnetworks.so \
   -Wl,--whole-archive build/bench/library/libnetworks.a -Wl,--no-whole-archive
 
 say "checking and timing"
+on_cpus=()
 if [[ $onednn3 ]]; then
   # It is built for SYCL alone, whose CPU is an OpenCL device of Intel's; its threads are TBB's.
   export OCL_ICD_FILENAMES=$onednn3/lib/libintelocl.so
   export LD_LIBRARY_PATH=$onednn3/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-  if [[ $threads ]]; then export DPCPP_CPU_NUM_CUS=$threads; fi
+  # What it takes its number of threads from is the CPUs that it may use.
+  if [[ $threads ]]; then on_cpus=(taskset -c "0-$((threads - 1))"); fi
 fi
-build/release/bench/fusebn_bench --library build/bench/library/libnetworks.so --seconds "$seconds" \
-  ${threads:+--threads "$threads"} ${onednn3:+--onednn build/release/bench/libfusebn_onednn3.so} --json build/bench/rows.jsonl --markdown build/bench/rows.md
+"${on_cpus[@]}" build/release/bench/fusebn_bench --library build/bench/library/libnetworks.so --seconds "$seconds" \
+  ${threads:+--threads "$threads"} ${onednn3:+--onednn build/release/bench/libfusebn_onednn3.so} \
+  --json build/bench/rows.jsonl --markdown build/bench/rows.md
 say "Halide's autoschedulers on the same algorithms"
 build/release/bench/fusebn_autoschedulers bench/autoschedulers.toml --json build/bench/autoschedulers.jsonl
 "$python" bench/report.py build/bench/rows.jsonl --autoschedulers build/bench/autoschedulers.jsonl -o "$output"
