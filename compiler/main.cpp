@@ -165,8 +165,9 @@ void add_caches(CLI::App& command, CacheModel& caches) {
 
 // The parser would say that there is no command.
 int refuse_command(const std::string& found, const Words& commands) {
-    std::cerr << "fusebn: found an unknown command " << in_quotes(found) << "; allowed: " << listed(commands, false)
-              << suggestion(found, commands) << "\n";
+    const bool is_option = found[0] == '-';
+    std::cerr << "fusebn: found " << (is_option ? "an option before the command: " : "an unknown command ")
+              << in_quotes(found) << "; allowed: " << listed(commands, false) << suggestion(found, commands) << "\n";
     return 1;
 }
 
@@ -253,7 +254,11 @@ int run(int argc, char** argv) {
     for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
         commands.push_back(command->get_name());
     }
-    if (argc >= 2 && argv[1][0] != '-' && std::find(commands.begin(), commands.end(), argv[1]) == commands.end()) {
+    const std::vector<std::string> answered = {"-h", "--help", "--version"};  // without a command
+    const auto has = [&](const std::vector<std::string>& words) {
+        return std::find(words.begin(), words.end(), argv[1]) != words.end();
+    };
+    if (argc >= 2 && !has(commands) && !has(answered)) {
         return refuse_command(argv[1], Words(commands.begin(), commands.end()));
     }
     CLI11_PARSE(app, argc, argv);

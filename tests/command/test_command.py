@@ -52,6 +52,13 @@ class Arguments(Command):
             self.refused("buidl"), f'fusebn: found an unknown command "buidl"; {there}; did you mean "build"?\n'
         )
 
+    def test_an_option_before_the_command_is_named(self):
+        for option in ("--foo", "-o", "--"):
+            said = self.refused(option, "build", "net.toml")
+            self.assertIn(f'found an option before the command: "{option}"; allowed: build, tune', said)
+        for option in ("-h", "--help", "--version"):
+            self.assertEqual(self.run_tool(option).returncode, 0)
+
     def test_help_names_every_target(self):
         for command in ("build", "tune", "import"):
             words = " ".join(self.run_tool(command, "--help").stdout.split()).replace("- ", "-")
