@@ -72,6 +72,7 @@ template <class Find>
 void add_peers(std::vector<Contender>& contenders, const LayerCase& c, const Workload& workload, const Sample& sample,
                int threads, const Find& find, std::string& warning) {
     void* const out = workload.operands().out;
+    const auto warn = [&](const std::string& text) { warning += (warning.empty() ? "" : "; ") + text; };
     try {
         for (const Peer& peer :
              find(c, workload.operands(), workload.state(), workload.layer().options().eps, threads)) {
@@ -81,11 +82,11 @@ void add_peers(std::vector<Contender>& contenders, const LayerCase& c, const Wor
             if (difference.empty()) {
                 contenders.push_back({peer.name, peer.run});
             } else {
-                warning = peer.name + " is left out: " + difference;
+                warn(peer.name + " is left out: " + difference);
             }
         }
     } catch (const std::exception& e) {
-        warning = std::string("oneDNN is left out: ") + e.what();
+        warn(std::string("a oneDNN is left out: ") + e.what());
     }
 }
 

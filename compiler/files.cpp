@@ -3,24 +3,17 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <stdexcept>
 
 namespace fusebn {
 
-std::string read_file(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    if (!in) throw std::runtime_error(path + ": cannot be read: " + std::strerror(errno));
-    std::ostringstream text;
-    text << in.rdbuf();
-    if (in.bad() || text.bad()) throw std::runtime_error(path + ": cannot be read: " + std::strerror(errno));
-    return text.str();
-}
+std::string read_file(const std::string& path) { return read_file(path, SIZE_MAX); }
 
 std::string read_file(const std::string& path, std::size_t max_bytes) {
     std::ifstream in(path, std::ios::binary);

@@ -9,9 +9,9 @@ namespace fusebn::measure {
 struct Machine {
     std::string cpu;  // "AMD EPYC (family 25, model 17)"
     std::string isa;  // what fusebn's kernels use
-    std::int64_t l1 = 0, l2 = 0,
-                 l3 = 0;         // bytes: data cache and second level of a core, third level, as the machine states it
-    std::int64_t l3_usable = 0;  // what measure_caches() found of that, 0 before
+    // Bytes, as the machine states them: data cache and second level of a core, third level.
+    std::int64_t l1 = 0, l2 = 0, l3 = 0;
+    std::int64_t l3_usable = 0;  // what measure_caches() found of l3, 0 before
     int threads = 0;             // of fusebn and of every contender
 };
 

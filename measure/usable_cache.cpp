@@ -29,12 +29,9 @@ double seconds_of(const std::function<void()>& read) {
 
 std::int64_t measure_usable_l3(const Machine& machine) {
     // From what no L2 cache holds to what the stated L3 cache does not hold, twice as much each time.
-    constexpr std::int64_t most = std::int64_t{1} << 30;
+    const std::int64_t most = std::min(4 * machine.l3 - 1, std::int64_t{1} << 30);
     std::vector<std::int64_t> sizes;
-    for (std::int64_t bytes = 2 * machine.l2 * machine.threads; bytes < std::min(4 * machine.l3, 2 * most);
-         bytes *= 2) {
-        sizes.push_back(bytes);
-    }
+    for (std::int64_t bytes = 2 * machine.l2 * machine.threads; bytes <= most; bytes *= 2) sizes.push_back(bytes);
     if (sizes.empty()) return machine.l3;
     const std::vector<float> tensor(static_cast<std::size_t>(sizes.back()) / sizeof(float));
     std::vector<double> speeds;

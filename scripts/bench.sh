@@ -69,10 +69,8 @@ c++ -shared -o build/bench/library/libnetworks.so \
 say "checking and timing"
 on_cpus=()
 if [[ $onednn3 ]]; then
-  # It is built for SYCL alone, whose CPU is an OpenCL device of Intel's; its threads are TBB's.
-  export OCL_ICD_FILENAMES=$onednn3/lib/libintelocl.so
-  export LD_LIBRARY_PATH=$onednn3/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-  # What it takes its number of threads from is the CPUs that it may use.
+  export LD_LIBRARY_PATH=$onednn3/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}  # of what its libraries load by name
+  # It takes its number of threads from the CPUs that it may use.
   if [[ $threads ]]; then on_cpus=(taskset -c "0-$((threads - 1))"); fi
 fi
 "${on_cpus[@]}" build/release/bench/fusebn_bench --library build/bench/library/libnetworks.so --seconds "$seconds" \

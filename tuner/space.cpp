@@ -95,8 +95,8 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
     const double from_afar = beyond ? 1 : l3_byte;
 
     double cost = moved.read * tensor * from_afar;
-    // Sums, with nothing under way; but where slabs are far larger than the L2 cache, what is fetched early may push out
-    // what is read next (64x112x112 is 1.3 times as fast with one processor's prefetches, and without another's).
+    // Sums, with nothing under way; but where slabs are far larger than the L2 cache, what is fetched early may push
+    // out what is read next (64x112x112 is 1.3 times as fast with one processor's prefetches, and without another's).
     if (reduces && by_channel && beyond && s.prefetch == 0) cost *= size.slab * s.task > 2 * l2 ? 1.02 : 1.3;
     if (reduces) {
         const double kept = size.slab * s.task;

@@ -92,6 +92,20 @@ class Page(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertFalse("unet, NCHW" in page)
 
+    def test_a_second_onednn_and_the_usable_cache_are_shown_where_they_were_measured(self):
+        rows = [self.row("train_forward", next(iter(networks.counts("unet"))), contender, ms)
+                for contender, ms in (("fusebn", 1.0), ("copy", 0.5), ("onednn", 2.0))]
+        _, page = self.page([{"machine": self.MACHINE}, *rows])
+        self.assertFalse("oneDNN 3" in page)
+        self.assertIn("L3 32 MB, 32 MB of it usable", page)
+        machine = {**self.MACHINE, "onednn3": "3.13.2",
+                   "cache_bytes": {**self.MACHINE["cache_bytes"], "l3_usable": 1 << 23}}
+        _, page = self.page([{"machine": machine}, *rows, {**rows[2], "contender": "onednn3", "ratio_to_fusebn": 4.56}])
+        self.assertIn("oneDNN 3 / fusebn", page)
+        self.assertIn("4.56", page)
+        self.assertIn("oneDNN 2, and 3.13.2", page)
+        self.assertIn("L3 32 MB, 8 MB of it usable", page)
+
     def test_rows_of_something_else_are_answered(self):
         result, _ = self.page([{"rows": []}])
         self.assertEqual(result.returncode, 1)
