@@ -8,11 +8,11 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "compiler/build.h"
 #include "compiler/emit.h"
 #include "compiler/files.h"
 #include "compiler/job_pool.h"
 #include "compiler/lower.h"
+#include "compiler/plan.h"
 #include "compiler/variant.h"
 #include "fusebn/parallel.h"
 #include "tuner/trial.h"
@@ -48,12 +48,13 @@ nlohmann::ordered_json compare(const ManifestKernel& kernel, InstructionSet isa)
         return Job{k.kernel.op == spec.op ? "default" : "forward",
                    [v, k] { write_file(v.object, compile(k, v.variant, std::nullopt)); }};
     };
-    const CompiledVariant ours = variant_in(folder, "fusebn", spec, isa, default_schedule(spec));
+    const CacheModel caches = model_for(processor(), {});
+    const CompiledVariant ours = variant_in(folder, "fusebn", spec, isa, default_schedule(spec, caches));
     jobs.push_back(by_schedule(ours, kernel));
     if (spec.op == Op::backward) {
         ManifestKernel forward = kernel;
         forward.kernel.op = Op::train_forward;
-        batch.forward = variant_in(folder, "forward", forward.kernel, isa, default_schedule(forward.kernel));
+        batch.forward = variant_in(folder, "forward", forward.kernel, isa, default_schedule(forward.kernel, caches));
         jobs.push_back(by_schedule(*batch.forward, forward));
     }
     const std::size_t first = jobs.size();

@@ -15,8 +15,9 @@
 #   DTYPE     f32, bf16 or f16: the type of the tensors, where it is to be another than the model's own
 #   NO_RESIDUAL  keeps an Add behind a batch norm apart; by default its kernel adds too
 #   TARGETS   x86-64, x86-64-avx2, x86-64-avx512 (all three by default), host; overrides those of a SPEC
-#   RECORDS   what `fusebn tune` found (docs/tuning.md): schedules for this machine and its devices, or for
-#             those that TUNED_ON names
+#   RECORDS   what `fusebn tune` found (docs/tuning.md): schedules for the processors it ran on, and this machine's
+#             devices
+#   TUNED_ON  parts of what the machines and devices are called whose records count, where not all do
 #   STRICT    fails where a record is of other versions of fusebn, Halide or LLVM
 #
 # Variables:

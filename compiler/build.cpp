@@ -20,6 +20,7 @@
 #include "compiler/emit.h"
 #include "compiler/files.h"
 #include "compiler/job_pool.h"
+#include "compiler/plan.h"
 #include "compiler/variant.h"
 
 namespace fusebn {
@@ -128,69 +129,6 @@ private:
 
 }  // namespace
 
-namespace {
-
-// The schedule of a kernel for a target, and where it is from.
-std::pair<Schedule, std::string> choose(const SpecKernel& k, InstructionSet isa, const CacheModel& caches,
-                                        const RecordBook& records) {
-    const Schedule fallback =
-        is_device(isa) ? default_gpu_schedule(k.kernel, gpu_model(isa)) : default_schedule(k.kernel, caches);
-    // A schedule with threads= is a GPU's.
-    if (!k.schedule.empty() && is_device(isa) == (k.schedule.find("threads=") != std::string::npos)) {
-        return {spec_schedule(k.schedule, k.kernel, fallback), "spec"};
-    }
-    const std::optional<RecordBook::Entry> entry = records.find(k.kernel, isa);
-    // A file that somebody edited, or another version's idea of what is legal.
-    if (!entry || !is_legal(entry->record.schedule, k.kernel)) return {fallback, entry ? "stale" : "default"};
-    return {entry->record.schedule, entry->stale ? "stale" : "tuned"};
-}
-
-}  // namespace
-
-std::vector<ManifestKernel> plan(const LibrarySpec& spec, const CacheModel& caches, const RecordBook& records) {
-    std::vector<SpecKernel> kernels;
-    std::set<KernelSpec> present;
-    std::set<std::tuple<Op, View, DataType, Activation, Residual>> kinds;
-    for (SpecKernel k : spec.kernels) {
-        // With one element to a row, planar is interleaved, and the runtime takes it for that: a library must not have
-        // both, or a call's bits would depend on which it has.
-        if (k.kernel.view == View::planar && k.kernel.inner == 1 && k.kernel.channels != any_extent) {
-            k.kernel.view = View::interleaved;
-        }
-        // A library that can train has the generic kernels of training too.
-        for (const auto& op : op_names) {
-            if (op.value == Op::backward && k.kernel.op != Op::backward) continue;
-            for (View view : {k.kernel.view, View::interleaved}) {
-                kinds.insert({op.value, view, k.kernel.dtype, k.kernel.activation, k.kernel.residual});
-            }
-        }
-        if (present.insert(k.kernel).second) kernels.push_back(k);
-    }
-    for (const auto& [op, view, dtype, activation, residual] : kinds) {
-        SpecKernel generic;
-        generic.kernel = {op,       view,       dtype,      activation,
-                          residual, any_extent, any_extent, view == View::planar ? any_extent : 1};
-        if (present.insert(generic.kernel).second) kernels.push_back(generic);
-    }
-    // The table's order: fixed extents, then those with an extent known at run time, then the generic ones.
-    const auto freedom = [](const KernelSpec& k) {
-        return (k.outer == any_extent) + (k.inner == any_extent) + 4 * (k.channels == any_extent);
-    };
-    std::stable_sort(kernels.begin(), kernels.end(),
-                     [&](const SpecKernel& a, const SpecKernel& b) { return freedom(a.kernel) < freedom(b.kernel); });
-
-    std::vector<ManifestKernel> rows;
-    for (const SpecKernel& k : kernels) {
-        ManifestKernel row{k.kernel, needs_large(k.kernel), {}};
-        for (InstructionSet isa : spec.targets) {
-            const auto [schedule, origin] = choose(k, isa, caches, records);
-            row.variants.push_back({isa, schedule, origin, symbol_name(spec.name, k.kernel, isa), 0});
-        }
-        rows.push_back(row);
-    }
-    return rows;
-}
-
 BuildResult build(const LibrarySpec& spec, const BuildOptions& options) {
     BuildResult result;
     Manifest& m = result.manifest;
@@ -221,12 +159,14 @@ BuildResult build(const LibrarySpec& spec, const BuildOptions& options) {
     std::vector<std::pair<ManifestVariant*, std::string>> files;  // each variant's object file
     std::vector<Job> jobs;
     std::string keys;
+    std::set<std::string> seen;  // symbols
     for (ManifestKernel& k : m.kernels) {
         for (ManifestVariant& v : k.variants) {
             const std::string key = object_key(k, v, assembler);
-            keys += key + "\n";
+            keys += key + " " + v.processor + "\n";
             const std::string file = objects / (v.symbol.substr(m.name.size() + 2) + "-" + digest(key) + ".o");
             files.emplace_back(&v, file);
+            if (!seen.insert(v.symbol).second) continue;
             // A crash or a full disk can leave a file that is no object.
             if (fs::exists(file) && defines(read_file(file), v.symbol)) {
                 ++result.reused;
@@ -263,17 +203,19 @@ BuildResult build(const LibrarySpec& spec, const BuildOptions& options) {
     result.compiled = static_cast<int>(jobs.size());
 
     std::vector<std::pair<std::string, std::string>> members;
+    seen.clear();
     for (auto& [variant, file] : files) {
-        members.emplace_back(variant->symbol + ".o", read_file(file));
-        variant->object_bytes = static_cast<std::int64_t>(members.back().second.size());
-        if (is_cuda(variant->isa)) variant->functions = device_functions(members.back().second);
+        const std::string object = read_file(file);
+        variant->object_bytes = static_cast<std::int64_t>(object.size());
+        if (is_cuda(variant->isa)) variant->functions = device_functions(object);
+        if (seen.insert(variant->symbol).second) members.emplace_back(variant->symbol + ".o", object);
     }
     if (!options.allow_spills) refuse_spills(m);
     std::vector<TableRow> rows;
     for (const ManifestKernel& k : m.kernels) {
         TableRow row{k.kernel, k.large, {}};
         for (const ManifestVariant& v : k.variants) {
-            row.variants.push_back({v.isa, to_text(v.schedule), v.symbol, entry_alignment(k, v)});
+            row.variants.push_back({v.isa, to_text(v.schedule), v.symbol, entry_alignment(k, v), v.processor});
         }
         rows.push_back(row);
     }

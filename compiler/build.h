@@ -32,9 +32,4 @@ struct BuildResult {
 // the library, header and manifest of an earlier build are left as they were then.
 BuildResult build(const LibrarySpec& spec, const BuildOptions& options);
 
-// The rows of a library: the spec's own, and for every (view, type, activation) in it one generic kernel of each
-// operation, so that any shape runs.
-// Schedules come from the spec, else from the records, else from the cache model.
-std::vector<ManifestKernel> plan(const LibrarySpec& spec, const CacheModel& caches, const RecordBook& records = {});
-
 }  // namespace fusebn

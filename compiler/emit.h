@@ -52,12 +52,13 @@ bool defines(const std::string& object, const std::string& symbol);
 struct TableVariant {
     InstructionSet isa;
     std::string schedule, symbol;
-    int stream_alignment;  // 0: the kernel does not stream, and has one entry
+    int stream_alignment;        // 0: the kernel does not stream, and has one entry
+    std::string processor = {};  // "": any
 };
 struct TableRow {
     KernelSpec kernel;
     bool large;
-    std::vector<TableVariant> variants;  // ascending instruction set
+    std::vector<TableVariant> variants;  // in the order of kernel_abi.h
 };
 
 // An object that defines `<library>_kernel_table` (kernel_abi.h).

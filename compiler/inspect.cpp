@@ -47,15 +47,24 @@ const ManifestKernel& find_kernel(const Manifest& m, const std::string& name) {
     throw std::runtime_error("--kernel: \"" + name + "\" is part of several names; say which:" + matches);
 }
 
-const ManifestVariant& find_variant(const ManifestKernel& k, const std::string& target) {
-    if (target.empty()) return k.variants.back();
-    std::string there;
+const ManifestVariant& find_variant(const ManifestKernel& k, const std::string& wanted, const std::string& processor) {
+    const std::string target(wanted.empty() ? to_string(k.variants.back().isa) : wanted);
+    const ManifestVariant* found = nullptr;
+    std::string targets, processors;
     for (const ManifestVariant& v : k.variants) {
-        if (to_string(v.isa) == target) return v;
-        there += (there.empty() ? "" : ", ") + std::string(to_string(v.isa));
+        if (v.processor.empty()) targets += (targets.empty() ? "" : ", ") + std::string(to_string(v.isa));
+        if (to_string(v.isa) != target) continue;
+        found = &v;
+        if (v.processor == processor) return v;
+        if (!v.processor.empty()) processors += (processors.empty() ? "" : ", ") + v.processor;
     }
-    throw std::runtime_error("--target: found \"" + target + "\"; " + kernel_name(k.kernel) +
-                             " was built for: " + there);
+    if (found == nullptr) {
+        throw std::runtime_error("--target: found \"" + target + "\"; " + kernel_name(k.kernel) +
+                                 " was built for: " + targets);
+    }
+    throw std::runtime_error("--processor: found \"" + processor + "\"; for " + target + " " + kernel_name(k.kernel) +
+                             " has " +
+                             (processors.empty() ? "the same variant for all" : "variants for: " + processors));
 }
 
 // Without a kernel there is nothing that a target could be of, but a wrong one is said.
@@ -77,7 +86,8 @@ void list(std::ostream& out, const ManifestKernel& k) {
     out << kernel_name(k.kernel) << (k.large ? "  (64-bit offsets)" : "") << "\n";
     for (const ManifestVariant& v : k.variants) {
         out << "    " << std::left << std::setw(14) << to_string(v.isa) << std::right << std::setw(7) << v.object_bytes
-            << " bytes  " << std::left << std::setw(8) << v.origin << to_text(v.schedule) << "\n";
+            << " bytes  " << std::left << std::setw(8) << v.origin << to_text(v.schedule)
+            << (v.processor.empty() ? "" : "  on " + v.processor) << "\n";
         for (const DeviceFunction& f : v.functions) out << "        " << to_text(f) << "\n";
     }
 }
@@ -107,7 +117,7 @@ std::string inspect(const InspectOptions& options) {
         return out.str();
     }
     const ManifestKernel& k = find_kernel(m, options.kernel);
-    const ManifestVariant& v = find_variant(k, options.target);
+    const ManifestVariant& v = find_variant(k, options.target, options.processor);
     if (options.show == InspectOptions::Show::summary) {
         list(out, k);
         return out.str();

@@ -20,6 +20,7 @@
 #include "compiler/spec_names.h"
 #include "compiler/spec_schedule.h"
 #include "compiler/variant.h"
+#include "fusebn/parallel.h"
 #include "tuner/tune.h"
 
 namespace {
@@ -46,7 +47,8 @@ void print_origins(const Manifest& m) {
         for (const ManifestVariant& v : k.variants) {
             ++counts[v.origin];
             std::cout << std::left << std::setw(9) << (v.origin == "default" ? "defaulted" : v.origin) << ' '
-                      << kernel_name(k.kernel) << ' ' << to_string(v.isa) << "\n";
+                      << kernel_name(k.kernel) << ' ' << to_string(v.isa)
+                      << (v.processor.empty() ? "" : " on " + v.processor) << "\n";
         }
     }
     std::cout << "schedules: " << counts["tuned"] << " tuned, " << counts["stale"] << " stale, " << counts["default"]
@@ -89,6 +91,7 @@ int run_tune(const TuneArguments& a) {
     check_caches(a.options.caches);
     LibrarySpec spec = read_spec(a.spec);
     TuneOptions options = a.options;
+    options.caches = model_for(processor(), options.caches);
     if (!a.targets.empty()) {
         spec.targets = parse_targets(a.targets, "--targets");
         options.all_targets = true;
@@ -189,12 +192,12 @@ int run(int argc, char** argv) {
         ->delimiter(',');
     build_command->add_option("-j,--jobs", b.options.jobs, "Kernels compiled at once (default: one a CPU)")
         ->check(CLI::Range(1, 1024));
-    auto* records_option =
-        build_command->add_option("--records", b.records, "Schedules that `fusebn tune` found, for this machine");
+    auto* records_option = build_command->add_option(
+        "--records", b.records, "Schedules that `fusebn tune` found, for the processors it ran on");
     records_option->check(CLI::ExistingFile);
     build_command
         ->add_option("--tuned-on", b.tuned_on,
-                     "Take the records of another machine, or of a device: a part of what it is called in them")
+                     "Take the records of this machine or device alone: a part of what it is called in them")
         ->allow_extra_args(false)
         ->check(not_empty())
         ->needs(records_option);
@@ -245,6 +248,10 @@ int run(int argc, char** argv) {
     inspect_command->add_option("--kernel", i.kernel, "A kernel's name, or a part that only one has")
         ->check(not_empty());
     inspect_command->add_option("--target", i.target, "Which target's code (default: the highest built)")
+        ->check(not_empty());
+    inspect_command
+        ->add_option("--processor", i.processor,
+                     "Of variants for several processors the one for this (default: the one for any)")
         ->check(not_empty());
     auto* statement_flag = inspect_command->add_flag("--stmt", statement, "Print the kernel's loops");
     inspect_command->add_flag("--asm", assembly, "Print the kernel's assembly")->excludes(statement_flag);

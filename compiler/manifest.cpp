@@ -132,7 +132,7 @@ ManifestKernel kernel_of(const Value& k) {
     for (const Value& v : k.at("variants").items("an array of one or more variants", 1, any_number)) {
         kernel.variants.push_back({v.at("target").named(instruction_set_names), v.at("schedule").schedule(),
                                    v.at("schedule_from").text(), v.at("symbol").text(), v.at("object_bytes").size(),
-                                   functions_of(v)});
+                                   functions_of(v), v.has("processor") ? v.at("processor").text() : ""});
     }
     return kernel;
 }
@@ -149,6 +149,7 @@ std::string to_json(const Manifest& m) {
                                 {"schedule_from", v.origin},
                                 {"symbol", v.symbol},
                                 {"object_bytes", v.object_bytes}});
+            if (!v.processor.empty()) variants.back()["processor"] = v.processor;
             if (!v.functions.empty()) variants.back()["functions"] = to_json(v.functions);
         }
         const KernelSpec& s = k.kernel;

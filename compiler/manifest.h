@@ -19,12 +19,13 @@ struct ManifestVariant {
     std::string symbol;
     std::int64_t object_bytes = 0;
     std::vector<DeviceFunction> functions = {};  // of a CUDA variant that was assembled; else none
+    std::string processor = {};                  // as in kernel_abi.h; "": any
 };
 
 struct ManifestKernel {
     KernelSpec kernel;
     bool large = false;                     // 64-bit offsets
-    std::vector<ManifestVariant> variants;  // ascending instruction set
+    std::vector<ManifestVariant> variants;  // in the order of kernel_abi.h; of equal schedules with one symbol
 };
 
 struct Manifest {

@@ -9,8 +9,8 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <sstream>
 #include <stdexcept>
 
@@ -61,6 +61,7 @@ std::string to_json(const Record& r) {
                       {"kernel", r.kernel},
                       {"target", to_string(r.isa)},
                       {"machine", r.key.machine}};
+    if (!r.key.processor.empty()) j["processor"] = r.key.processor;
     if (r.key.threads > 0) j["threads"] = r.key.threads;
     j["generator"] = r.key.generator;
     j["schedule"] = to_text(r.schedule);
@@ -97,8 +98,11 @@ std::optional<Record> record_from_json(const std::string& line) {
             known = true;
         }
         if (!known) return std::nullopt;
-        // A device's has no threads of the host, and a schedule that says how many of its own a block has.
-        r.key = {j.at("machine"), is_device(r.isa) ? 0 : j.at("threads").get<int>(), j.at("generator")};
+        // A device's has neither processor nor threads of the host, and a schedule that says how many of its own a
+        // block has.
+        r.key = {j.at("machine"), is_device(r.isa) ? 0 : j.at("threads").get<int>(), j.at("generator"),
+                 is_device(r.isa) ? "" : j.at("processor").get<std::string>()};
+        if (!is_device(r.isa) && r.key.processor.empty()) return std::nullopt;
         r.schedule = parse_schedule(j.at("schedule"), {});
         if (is_device(r.isa) != (r.schedule.threads > 0)) return std::nullopt;
         r.beside = j.value("beside", "");
@@ -203,41 +207,78 @@ RecordBook::RecordBook(const std::vector<std::string>& paths, const std::vector<
         std::vector<Record> of_kind;
         std::copy_if(all.begin(), all.end(), std::back_inserter(of_kind),
                      [&](const Record& r) { return is_of_kind(r.isa); });
-        if (!of_kind.empty()) take(of_kind, one, tuned_on, generator);
-    }
-}
-
-void RecordBook::take(const std::vector<Record>& of_kind, InstructionSet one_target,
-                      const std::vector<std::string>& tuned_on, const std::string& generator) {
-    const std::set<std::string> machines = machines_of(of_kind);
-    std::set<std::string> wanted = only_with(tuned_on, machines);
-    if (wanted.size() > 1) {
-        throw std::runtime_error("--tuned-on: it is part of several machines; say which:" + listed(wanted));
-    }
-    if (wanted.empty()) {
-        const TargetHere here = target_here(one_target);
-        if (here.key) wanted = {machine_text(*here.key)};
-        if (!here.key || !machines.count(machine_text(*here.key))) {
-            remarks_.push_back((here.key ? "no record is of this machine (" + machine_text(*here.key) + ")"
-                                         : std::string(to_string(one_target)) + ": " + here.missing) +
-                               "; --tuned-on takes another's:" + listed(machines));
+        if (of_kind.empty()) continue;
+        const std::set<std::string> taken = is_device(one) ? device(of_kind, one, tuned_on) : cpus(of_kind, tuned_on);
+        for (const Record& r : of_kind) {
+            if (r.kind != Record::Kind::best || !taken.count(machine_text(r.key))) continue;
+            entries_.push_back({r, r.key.generator != generator});
         }
     }
-    for (const Record& r : of_kind) {
-        if (r.kind != Record::Kind::best || !wanted.count(machine_text(r.key))) continue;
-        entries_.push_back({r, r.key.generator != generator});
-    }
 }
 
-std::optional<RecordBook::Entry> RecordBook::find(const KernelSpec& kernel, InstructionSet isa) const {
+std::set<std::string> RecordBook::cpus(const std::vector<Record>& all, const std::vector<std::string>& tuned_on) {
+    const std::set<std::string> named = only_with(tuned_on, machines_of(all));
+    std::map<std::string, std::set<std::string>> of_processor;
+    for (const Record& r : all) {
+        if (named.empty() || named.count(machine_text(r.key)))
+            of_processor[r.key.processor].insert(machine_text(r.key));
+    }
+    const TuningKey here = this_tuning_key();
+    std::set<std::string> taken;
+    for (const auto& [processor, machines] : of_processor) {
+        if (machines.size() == 1) {
+            taken.insert(*machines.begin());
+        } else if (machines.count(machine_text(here))) {
+            taken.insert(machine_text(here));
+        } else {
+            throw std::runtime_error("--tuned-on: several machines have the processor " + processor +
+                                     ", and kernels are tuned for one of them; say which:" + listed(machines));
+        }
+    }
+    const auto same = of_processor.find(here.processor);
+    if (same == of_processor.end()) {
+        remarks_.push_back("no record is of this machine (" + machine_text(here) +
+                           "), where kernels keep their defaults; they are tuned for:" + listed(taken));
+    } else if (!taken.count(machine_text(here))) {
+        remarks_.push_back("no record is of this machine (" + machine_text(here) +
+                           "); of one with its processor there are:" + listed(same->second));
+    }
+    return taken;
+}
+
+std::set<std::string> RecordBook::device(const std::vector<Record>& all, InstructionSet one,
+                                         const std::vector<std::string>& tuned_on) {
+    const std::set<std::string> machines = machines_of(all), named = only_with(tuned_on, machines);
+    if (named.size() > 1) {
+        throw std::runtime_error("--tuned-on: it is part of several machines; say which:" + listed(named));
+    }
+    if (!named.empty()) return named;
+    const TargetHere here = target_here(one);
+    if (here.key && machines.count(machine_text(*here.key))) return {machine_text(*here.key)};
+    remarks_.push_back((here.key ? "no record is of this machine's device (" + machine_text(*here.key) + ")"
+                                 : std::string(to_string(one)) + ": " + here.missing) +
+                       "; --tuned-on takes another's:" + listed(machines));
+    return {};
+}
+
+std::optional<RecordBook::Entry> RecordBook::find(const KernelSpec& kernel, InstructionSet isa,
+                                                  const std::string& processor) const {
     const std::string name = kernel_name(kernel);
     const Entry* found = nullptr;
     for (const Entry& e : entries_) {
-        if (e.record.isa != isa || e.record.kernel != name) continue;
+        if (e.record.isa != isa || e.record.kernel != name || e.record.key.processor != processor) continue;
         if (found == nullptr || !e.stale || found->stale) found = &e;
     }
     if (found == nullptr) return std::nullopt;
     return *found;
+}
+
+std::set<std::string> RecordBook::processors() const {
+    std::set<std::string> names;
+    for (const Entry& e : entries_) {
+        if (!is_device(e.record.isa)) names.insert(e.record.key.processor);
+    }
+    return names;
 }
 
 }  // namespace fusebn

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -64,15 +65,17 @@ private:
     int descriptor_;
 };
 
-// What build takes from record files: of each kind of target (CPUs, CUDA, OpenCL) the records of one machine.
+// What build takes from record files: of each CPU, by its processor's name (kernel_abi.h), the records of one machine,
+// and of each kind of device (CUDA, OpenCL) those of one.
 class RecordBook {
 public:
     RecordBook() = default;
     // `targets`: those that are built for; records of other kinds are not looked at, nor is a device of theirs.
-    // `tuned_on`: parts of machine_text(), for the machines whose records count; a kind of which they name none has
-    // this machine's, or its device's.
+    // `tuned_on`: parts of machine_text(), for the machines whose records count. Where they name no CPU all count,
+    // where they name no device of a kind this machine's does. Of several machines with one processor this one counts.
     // `generator`: what records must be of not to be stale. Throws std::runtime_error where a file cannot be read or
-    // has other things than records alone, or `tuned_on` names no machine or several of a kind.
+    // has other things than records alone, or `tuned_on` names no machine, or several devices of a kind, or several
+    // machines with one processor, none of them this one, are left.
     RecordBook(const std::vector<std::string>& paths, const std::vector<std::string>& tuned_on,
                const std::string& generator, const std::vector<InstructionSet>& targets);
 
@@ -80,16 +83,20 @@ public:
         Record record;
         bool stale = false;  // of other versions of fusebn, Halide or LLVM
     };
-    // The latest outcome for a kernel; one that is not stale before one that is.
-    std::optional<Entry> find(const KernelSpec& kernel, InstructionSet isa) const;
+    // The latest outcome for a kernel; one that is not stale before one that is. `processor`: "" of a device's.
+    std::optional<Entry> find(const KernelSpec& kernel, InstructionSet isa, const std::string& processor = "") const;
+    // Those of the CPUs' records.
+    std::set<std::string> processors() const;
 
     bool empty() const { return entries_.empty(); }
     // What should be said: lines that could not be read, and that no record is of a machine.
     const std::vector<std::string>& remarks() const { return remarks_; }
 
 private:
-    void take(const std::vector<Record>& of_kind, InstructionSet one_target, const std::vector<std::string>& tuned_on,
-              const std::string& generator);
+    // The machines whose records are taken.
+    std::set<std::string> cpus(const std::vector<Record>& all, const std::vector<std::string>& tuned_on);
+    std::set<std::string> device(const std::vector<Record>& all, InstructionSet one,
+                                 const std::vector<std::string>& tuned_on);
 
     std::vector<Entry> entries_;
     std::vector<std::string> remarks_;

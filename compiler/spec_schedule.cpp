@@ -3,7 +3,7 @@
 #include <set>
 #include <sstream>
 
-#include "compiler/build.h"
+#include "compiler/plan.h"
 #include "compiler/spec_words.h"
 
 namespace fusebn {

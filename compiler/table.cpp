@@ -30,14 +30,16 @@ std::string emit_table(const std::string& library, const std::string& generator,
         return global(llvm::ConstantDataArray::getString(context, s), "text");
     };
     const auto entry = [&](const std::string& symbol) -> llvm::Constant* {
+        if (auto* known = module.getFunction(symbol)) return known;  // of variants with equal schedules
         auto* f = llvm::Function::Create(entry_type, llvm::GlobalValue::ExternalLinkage, symbol, module);
         f->setVisibility(llvm::GlobalValue::HiddenVisibility);
         return f;
     };
     // Field for field as in kernel_abi.h.
-    auto* variant_type = llvm::StructType::get(context, {i32, i32, pointer, pointer, pointer});
+    auto* variant_type = llvm::StructType::get(context, {i32, i32, pointer, pointer, pointer, pointer});
     auto* kernel_type = llvm::StructType::get(
         context, {pointer, i32, i32, i32, i32, i32, llvm::ArrayType::get(i32, 3), i32, i32, pointer});
+    llvm::Constant* const none = llvm::ConstantPointerNull::get(pointer);
     std::vector<llvm::Constant*> kernels;
     for (const TableRow& row : rows) {
         std::vector<llvm::Constant*> variants;
@@ -46,8 +48,8 @@ std::string emit_table(const std::string& library, const std::string& generator,
                 variant_type,
                 {number(static_cast<int>(v.isa)),
                  number(v.stream_alignment > 0 ? v.stream_alignment : element_bytes(row.kernel.dtype)),
-                 text(v.schedule), entry(v.symbol),
-                 v.stream_alignment > 0 ? entry(v.symbol + "_unaligned") : llvm::ConstantPointerNull::get(pointer)}));
+                 text(v.schedule), entry(v.symbol), v.stream_alignment > 0 ? entry(v.symbol + "_unaligned") : none,
+                 v.processor.empty() ? none : text(v.processor)}));
         }
         const KernelSpec& k = row.kernel;
         const std::int64_t inner = k.view == View::planar ? k.inner : 1;

@@ -11,7 +11,7 @@ namespace fusebn {
 
 TuningKey this_tuning_key() {
     const measure::Machine m = measure::this_machine();
-    return {m.cpu + ", " + measure::caches_text(m), num_threads(), generator_version()};
+    return {m.cpu + ", " + measure::caches_text(m), num_threads(), generator_version(), processor()};
 }
 
 TargetHere target_here(InstructionSet target) {
@@ -23,7 +23,7 @@ TargetHere target_here(InstructionSet target) {
                    }};
     const std::string failure = run_jobs({look}, 1, [](int, const Job&) {});
     const std::string text = failure.empty() ? read_file(found.path()) : "-" + failure;
-    if (text[0] == '+') return {TuningKey{text.substr(1), 0, generator_version()}, ""};
+    if (text[0] == '+') return {TuningKey{text.substr(1), 0, generator_version(), ""}, ""};
     return {std::nullopt, "no device here (" + text.substr(1) + ")"};
 }
 

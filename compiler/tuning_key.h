@@ -14,6 +14,7 @@ struct TuningKey {
     std::string machine;
     int threads = 1;        // 0: a device's
     std::string generator;  // generator_version()
+    std::string processor;  // of a CPU, as kernel_abi.h names it; "": a device's
 };
 
 // The key of this machine's CPU, with as many threads as the runtime uses.

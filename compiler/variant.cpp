@@ -2,7 +2,7 @@
 
 #include <HalideRuntime.h>
 
-#include <algorithm>
+#include <cctype>
 #include <sstream>
 
 #include "compiler/emit.h"
@@ -33,9 +33,14 @@ bool needs_large(const KernelSpec& k) {
     return plane > INT32_MAX || k.outer > INT32_MAX / plane;
 }
 
-std::string symbol_name(const std::string& library, const KernelSpec& kernel, InstructionSet isa) {
+std::string symbol_name(const std::string& library, const KernelSpec& kernel, InstructionSet isa,
+                        const std::string& processor) {
     std::string target(to_string(isa));
-    std::replace(target.begin(), target.end(), '-', '_');
+    if (!processor.empty()) target += "__" + processor;
+    for (char& c : target) {
+        const auto letter = static_cast<unsigned char>(c);
+        c = std::isalnum(letter) ? static_cast<char>(std::tolower(letter)) : '_';
+    }
     return library + "__" + kernel_name(kernel) + "__" + target;
 }
 

@@ -11,8 +11,10 @@ namespace fusebn {
 // Whether a kernel's tensors may have more than 2^31 - 1 elements: it then has 64-bit offsets.
 bool needs_large(const KernelSpec& kernel);
 
-// "resnet50_bn__bn_inference_f32_planar_n32_c64_s3136_relu__x86_64_avx2"
-std::string symbol_name(const std::string& library, const KernelSpec& kernel, InstructionSet isa);
+// "resnet50_bn__bn_inference_f32_planar_n32_c64_s3136_relu__x86_64_avx2", and for a processor
+// "..__x86_64_avx2__genuineintel_family_6_model_167"
+std::string symbol_name(const std::string& library, const KernelSpec& kernel, InstructionSet isa,
+                        const std::string& processor = "");
 
 // Of what find_ptxas() found.
 std::string assembler_digest(const std::optional<std::string>& ptxas);

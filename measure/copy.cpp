@@ -126,9 +126,9 @@ int entry(void** argv) {
 
 // y_alignment is left to the caller of make_copy: these tensors have one row, whose length says nothing.
 template <fusebn_task sse, fusebn_task avx2, fusebn_task avx512>
-constexpr fusebn_variant variants[] = {{FUSEBN_ISA_X86_64, 1, "", entry<sse>, nullptr},
-                                       {FUSEBN_ISA_X86_64_AVX2, 1, "", entry<avx2>, nullptr},
-                                       {FUSEBN_ISA_X86_64_AVX512, 1, "", entry<avx512>, nullptr}};
+constexpr fusebn_variant variants[] = {{FUSEBN_ISA_X86_64, 1, "", entry<sse>, nullptr, nullptr},
+                                       {FUSEBN_ISA_X86_64_AVX2, 1, "", entry<avx2>, nullptr, nullptr},
+                                       {FUSEBN_ISA_X86_64_AVX512, 1, "", entry<avx512>, nullptr, nullptr}};
 
 constexpr fusebn_kernel streaming_row =
     copy_row("copy_streaming", variants<copy_piece<stream_sse>, copy_piece<stream_avx2>, copy_piece<stream_avx512>>);

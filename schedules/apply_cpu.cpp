@@ -48,12 +48,17 @@ void place(ChunkSum& sum, const LoopLevel& at, const Var& pure, int width, const
     });
 }
 
-// From the tensors to the merged chunks of a group, chunk by chunk: its first step, which is read for the pivot, is
-// then in the L1 cache.
-void place_in_group(Reduction& r, const Var& pure, int width, const Order& order) {
-    const LoopLevel chunk(r.group.sums, r.group.in);
+// What makes a chunk's result, in a loop over chunks: its first step, which is read for the pivot, is then in the L1
+// cache.
+void place_in_chunk(Reduction& r, const LoopLevel& chunk, const Var& pure, int width, const Order& order) {
     for (ChunkSum& sum : r.sums) place(sum, chunk, pure, width, order);
     for (Func& pivot : r.pivots) pivot.compute_at(chunk).store_in(MemoryType::Stack);
+}
+
+// From the tensors to the merged chunks of a group, chunk by chunk.
+void place_in_group(Reduction& r, const Var& pure, int width, const Order& order) {
+    const LoopLevel chunk(r.group.sums, r.group.in);
+    place_in_chunk(r, chunk, pure, width, order);
     r.chunk.compute_at(chunk).store_in(MemoryType::Stack);
 }
 
@@ -118,7 +123,7 @@ void apply_planar_cpu(BatchNormFuncs& f, const Schedule& schedule) {
 }
 
 void apply_interleaved_cpu(BatchNormFuncs& f, const Schedule& schedule) {
-    using vars::c, vars::g, vars::r;
+    using vars::c, vars::g, vars::k, vars::r;
     const bool parallel = schedule.parallel != Schedule::Parallel::none;
     Var tasks("tasks"), task("task"), block("block"), vector("vector");
 
@@ -136,6 +141,24 @@ void apply_interleaved_cpu(BatchNormFuncs& f, const Schedule& schedule) {
         }
         st.total.result.compute_root().vectorize(c, 8, TailStrategy::Predicate);
         st.group.sums.compute_root();
+        // Row by row, as they lie in memory; the accumulators of a block of channels are in the L1 cache.
+        const auto order = [](const Accumulators::Update& update) {
+            return std::vector<VarOrRVar>(update.loops.begin(), update.loops.end());
+        };
+        for (Func& pivot : st.pivots) vectorize(pivot, c, 8);
+        if (schedule.parallel == Schedule::Parallel::chunks) {
+            st.chunk.compute_root();
+            if (schedule.block > 0) {
+                st.chunk.split(c, block, c, schedule.block, TailStrategy::GuardWithIf).fuse(block, k, tasks);
+            }
+            st.chunk.split(c, c, vector, 8, TailStrategy::Predicate).vectorize(vector);
+            const Var& outer = schedule.block > 0 ? tasks : k;
+            st.chunk.reorder(vector, c, outer).parallel(outer);
+            place_in_chunk(st, LoopLevel(st.chunk, outer), c, schedule.vector, order);
+            st.group.sums.vectorize(c, 8, TailStrategy::Predicate);
+            st.group.sums.update().reorder(st.group.in, c, g).vectorize(c, 8, TailStrategy::Predicate);
+            continue;
+        }
         Stage merge = st.group.sums.update();
         if (schedule.block > 0) {
             merge.split(c, block, c, schedule.block, TailStrategy::GuardWithIf);
@@ -147,11 +170,7 @@ void apply_interleaved_cpu(BatchNormFuncs& f, const Schedule& schedule) {
             merge.reorder(vector, c, st.group.in, g);
             if (parallel) merge.parallel(g);
         }
-        // Row by row, as they lie in memory; the accumulators of a block of channels are in the L1 cache.
-        place_in_group(st, c, schedule.vector, [](const Accumulators::Update& update) {
-            return std::vector<VarOrRVar>(update.loops.begin(), update.loops.end());
-        });
-        for (Func& pivot : st.pivots) vectorize(pivot, c, 8);
+        place_in_group(st, c, schedule.vector, order);
         vectorize(st.chunk, c, 8);
     }
 }

@@ -14,7 +14,9 @@
 //   parallel  none below 64 KB, which take a few microseconds: a thread that sleeps is woken in about twenty.
 //             planar train_forward goes by channels, which reads each value from DRAM once, where a channel's slab and
 //             its neighbour's fit the L3 cache (two threads work on two slabs) and there are channels enough for the
-//             threads; else by rows.
+//             threads; else by rows. interleaved train_forward and backward with one group of chunks, and eight or
+//             more in it, by chunks (1024x512: training 1.04, backward 1.13 times as fast as in blocks of 64 channels;
+//             784x1024: 1.1, 1.16; of two groups backward gains and training loses).
 //   task      planar train_forward by channels: as many channels as make 12 KB of a sample, so that short rows are read
 //             and written as runs of neighbours (7x7: 2.2 times as fast as one by one), while two tasks' slabs fit
 //             the L2 cache together, and there are eight tasks to share out. One, and prefetch 2, where two results
@@ -26,7 +28,12 @@
 //             fast; from the L3 cache, 2048x7x7: 1.2 times, backward 256x14x14: 1.3).
 //             interleaved train_forward and backward: 1 with tensors beyond half of the L3 cache (backward 256x56x56:
 //             1.4 times as fast; 64 channels within some hundredths, either way).
-//   repeat    where the tensors exceed the L3 cache and are prefetched. planar: where they are 1.5 times the L3 cache,
+//             Where a processor drops no prefetch they cost more and gain less: planar with tensors beyond the L3 cache
+//             alone (training 64x14x14 with a residual 1.31 times as fast without, 32x28x28 1.13), and slabs of at most
+//             twice the L2 cache (1.6 MB: 1.22 to 1.44 without; two branches' 1.2 MB: 1.3; 0.8 MB: not), interleaved
+//             where a chunk takes at most half of the L2 cache (2048 channels: 1.1 without).
+//   repeat    once where no prefetch is dropped (else 1.04 to 1.22 times as long). Elsewhere
+//             where the tensors exceed the L3 cache and are prefetched. planar: where they are 1.5 times the L3 cache,
 //             below which prefetches are hardly dropped (backward 128x28x28: 0.8), or are stored through the cache
 //             (training 2048x7x7, second branch or residual: 1.28 and 1.14 times as fast), and a task's slabs are
 //             within twice the L2 cache (64x112x112, whose slabs are 1.6 MB: 0.96). 8 where x alone is read (training
@@ -55,6 +62,12 @@
 
 namespace fusebn {
 
+CacheModel model_for(std::string_view processor, CacheModel caches) {
+    // Measured on an Intel Xeon (family 6, model 167): docs/performance.md, "A second machine".
+    if (is_for_processor("GenuineIntel", processor)) caches.drops_prefetches = false;
+    return caches;
+}
+
 namespace {
 
 constexpr std::int64_t serial_bytes = 64 << 10;
@@ -63,110 +76,141 @@ constexpr std::int64_t run_bytes = 12 << 10;
 
 std::int64_t or_if_any(std::int64_t extent, std::int64_t guess) { return extent == any_extent ? guess : extent; }
 
+// What is known of a kernel when its schedule is chosen. An extent that is known at run time only is taken for a
+// middling one: parallel, cached.
+struct Known {
+    const KernelSpec& spec;
+    const CacheModel& caches;
+    std::int64_t outer = or_if_any(spec.outer, spec.view == View::planar ? 32 : 8192);
+    std::int64_t channels = or_if_any(spec.channels, 64);
+    std::int64_t inner = spec.view == View::planar ? or_if_any(spec.inner, 784) : 1;
+    std::int64_t element = element_bytes(spec.dtype);
+    Traffic moved = traffic(spec);
+    bool reduces = spec.op != Op::inference;
+    // Elements of a row, maybe any_extent.
+    std::int64_t run = spec.view == View::interleaved ? spec.channels : spec.inner;
+    int narrowest = reduces && saves_mask(spec.activation, spec.residual) ? 8 : 4;
+
+    double tensor() const {
+        return static_cast<double>(element) * static_cast<double>(outer) * static_cast<double>(channels) *
+               static_cast<double>(inner);
+    }
+    double bytes() const { return moved.tensors() * tensor(); }
+    // Of one channel, in all tensors that are read twice.
+    double slabs() const {
+        return moved.read_twice * static_cast<double>(outer) * static_cast<double>(inner) *
+               static_cast<double>(element);
+    }
+    bool run_can_be_fetched() const { return run != any_extent && run <= longest_fetched_row; }
+};
+
+Schedule::Parallel parallel(const Known& k) {
+    if (k.bytes() < serial_bytes) return Schedule::Parallel::none;
+    if (!k.reduces) return Schedule::Parallel::rows;
+    if (k.spec.view == View::planar) {
+        const bool slabs_fit = 2 * k.slabs() <= static_cast<double>(k.caches.l3) / 2;
+        return slabs_fit && k.channels >= 8 ? Schedule::Parallel::channels : Schedule::Parallel::rows;
+    }
+    using namespace numerics::interleaved;
+    constexpr std::int64_t enough = 8;
+    const bool by_chunks = k.outer >= enough * chunk_rows && k.outer <= chunk_rows * chunks_per_group;
+    return by_chunks ? Schedule::Parallel::chunks : Schedule::Parallel::rows;
+}
+
+void by_channels(Schedule& s, const Known& k) {
+    const std::int64_t row = k.inner * k.element, slab = k.moved.read_twice * k.outer * row;  // below 2^45
+    const std::int64_t most = std::min({run_bytes / row, k.caches.l2 / (2 * slab), k.channels / 8, std::int64_t{16}});
+    while (2 * s.task <= most) s.task *= 2;
+    const std::int64_t from = k.caches.drops_prefetches ? k.caches.l2 : k.caches.l3;
+    const bool fits = k.caches.drops_prefetches || slab <= 2 * k.caches.l2;
+    if (k.bytes() > static_cast<double>(from) && fits && k.run_can_be_fetched()) s.prefetch = 1;
+}
+
+void by_rows(Schedule& s, const Known& k) {
+    const std::int64_t row = (k.spec.view == View::planar ? k.inner : k.channels) * k.element;
+    const std::int64_t units = k.spec.view == View::planar ? k.channels : k.outer;
+    s.task = static_cast<int>(
+        std::clamp<std::int64_t>(task_bytes / row, 1, std::clamp<std::int64_t>(units, 1, longest_task)));
+}
+
+void interleaved_sums(Schedule& s, const Known& k) {
+    if (s.parallel == Schedule::Parallel::chunks) return;
+    using namespace numerics::interleaved;
+    const std::int64_t fits =
+        std::min(k.caches.l2 / (chunk_rows * k.element * k.moved.read_twice), k.caches.l1 / 2 / 12);
+    const std::int64_t block = std::max<std::int64_t>(64, fits / 16 * 16);
+    s.block = k.channels > block ? static_cast<int>(block) : 0;
+    constexpr std::int64_t group_rows = chunk_rows * chunks_per_group;
+    const std::int64_t groups = (k.outer + group_rows - 1) / group_rows;
+    constexpr std::int64_t enough = 6;
+    while (k.spec.channels != any_extent && s.parallel != Schedule::Parallel::none && k.channels > 64) {
+        const std::int64_t now = s.block > 0 ? s.block : k.channels;
+        if (groups * ((k.channels + now - 1) / now) >= enough || now <= 64) break;
+        s.block = static_cast<int>(std::max<std::int64_t>(64, (now / 2 + 15) / 16 * 16));
+    }
+    if (!k.run_can_be_fetched() || k.bytes() <= static_cast<double>(k.caches.l3) / 2) return;
+    const std::int64_t chunk = chunk_rows * k.channels * k.element * k.moved.read_twice;
+    s.prefetch = k.caches.drops_prefetches || chunk <= k.caches.l2 / 2 ? 1 : 0;
+    if (k.spec.channels >= 64 && k.spec.channels % 32 == 0) {
+        s.vector = 32;
+        s.unroll = 2;
+    }
+}
+
+int repeats(const Schedule& s, const Known& k) {
+    if (s.prefetch == 0 || !k.caches.drops_prefetches) return 1;
+    if (k.spec.view == View::interleaved) return 4;
+    if (k.slabs() * s.task > 2 * static_cast<double>(k.caches.l2)) return 1;
+    constexpr std::int64_t line = 64;
+    if (k.bytes() > 1.5 * static_cast<double>(k.caches.l3)) {
+        const bool only_x = k.moved.read == 1;
+        return only_x && s.vector * s.unroll * k.element >= line ? 8 : 4;
+    }
+    return s.store == Schedule::Store::cached ? 4 : 1;
+}
+
+// For tensors that leave the cache.
+void stream(Schedule& s, const Known& k) {
+    Schedule streamed = s;
+    streamed.store = Schedule::Store::stream;
+    while (!is_legal(streamed, k.spec) && (streamed.unroll > 1 || streamed.vector > k.narrowest)) {
+        if (streamed.unroll > 1) {
+            streamed.unroll /= 2;
+        } else {
+            streamed.vector /= 2;
+        }
+    }
+    if (is_legal(streamed, k.spec)) s = streamed;
+    const bool two_results = k.spec.op == Op::backward && k.spec.residual == Residual::batch_norm;
+    const bool in_pieces = s.store == Schedule::Store::stream && stream_alignment(k.spec) != 64;
+    if (in_pieces && s.prefetch > 0 && k.spec.view == View::planar && two_results && k.caches.drops_prefetches) {
+        s.task = 1;
+        s.prefetch = 2;
+    }
+    if (k.spec.view == View::interleaved && k.channels >= 128) s.ahead = 2;
+    s.repeat = repeats(s, k);
+}
+
 }  // namespace
 
 Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
-    // An extent that is known at run time only is taken for a middling one: parallel, cached.
-    const std::int64_t outer = or_if_any(spec.outer, spec.view == View::planar ? 32 : 8192);
-    const std::int64_t channels = or_if_any(spec.channels, 64);
-    const std::int64_t inner = spec.view == View::planar ? or_if_any(spec.inner, 784) : 1;
-    const std::int64_t element = element_bytes(spec.dtype);
-    const Traffic moved = traffic(spec);
-    const double bytes = moved.tensors() * static_cast<double>(element) * static_cast<double>(outer) *
-                         static_cast<double>(channels) * static_cast<double>(inner);
-    const bool reduces = spec.op != Op::inference;
-
+    const Known k{spec, caches};
     Schedule s;
     s.vector = 16;
-    const int narrowest = reduces && saves_mask(spec.activation, spec.residual) ? 8 : 4;
-    const std::int64_t run = spec.view == View::interleaved ? spec.channels : spec.inner;
-    while (s.vector > narrowest && run != any_extent && run < s.vector) s.vector /= 2;
+    while (s.vector > k.narrowest && k.run != any_extent && k.run < s.vector) s.vector /= 2;
     s.unroll = spec.generic() ? 1 : 4;  // a generic kernel has several forms of its loops as it is
-    while (s.unroll > 1 && run != any_extent && run <= s.vector * s.unroll / 2) s.unroll /= 2;
-    if (bytes < serial_bytes) {
-        s.parallel = Schedule::Parallel::none;
-    } else if (reduces && spec.view == View::planar) {
-        const double slab =
-            moved.read_twice * static_cast<double>(outer) * static_cast<double>(inner) * static_cast<double>(element);
-        const bool slabs_fit = 2 * slab <= static_cast<double>(caches.l3) / 2;
-        s.parallel = slabs_fit && channels >= 8 ? Schedule::Parallel::channels : Schedule::Parallel::rows;
-    } else {
-        s.parallel = Schedule::Parallel::rows;
-    }
-
+    while (s.unroll > 1 && k.run != any_extent && k.run <= s.vector * s.unroll / 2) s.unroll /= 2;
+    s.parallel = parallel(k);
     if (s.parallel == Schedule::Parallel::channels) {
-        const std::int64_t row = inner * element, slab = moved.read_twice * outer * row;  // below 2^45
-        const std::int64_t most = std::min({run_bytes / row, caches.l2 / (2 * slab), channels / 8, std::int64_t{16}});
-        while (2 * s.task <= most) s.task *= 2;
-        if (bytes > static_cast<double>(caches.l2) && spec.inner != any_extent && spec.inner <= longest_fetched_row) {
-            s.prefetch = 1;
-        }
+        by_channels(s, k);
     } else {
-        const std::int64_t row = (spec.view == View::planar ? inner : channels) * element;
-        const std::int64_t units = spec.view == View::planar ? channels : outer;
-        s.task = static_cast<int>(
-            std::clamp<std::int64_t>(task_bytes / row, 1, std::clamp<std::int64_t>(units, 1, longest_task)));
+        by_rows(s, k);
     }
-
-    if (reduces && spec.view == View::interleaved) {
-        const std::int64_t fits =
-            std::min(caches.l2 / (numerics::interleaved::chunk_rows * element * moved.read_twice), caches.l1 / 2 / 12);
-        const std::int64_t block = std::max<std::int64_t>(64, fits / 16 * 16);
-        s.block = channels > block ? static_cast<int>(block) : 0;
-        constexpr std::int64_t group_rows = numerics::interleaved::chunk_rows * numerics::interleaved::chunks_per_group;
-        const std::int64_t groups = (outer + group_rows - 1) / group_rows;
-        constexpr std::int64_t enough = 6;
-        while (spec.channels != any_extent && s.parallel != Schedule::Parallel::none && channels > 64) {
-            const std::int64_t now = s.block > 0 ? s.block : channels;
-            if (groups * ((channels + now - 1) / now) >= enough || now <= 64) break;
-            s.block = static_cast<int>(std::max<std::int64_t>(64, (now / 2 + 15) / 16 * 16));
-        }
-        if (spec.channels != any_extent && spec.channels <= longest_fetched_row &&
-            bytes > static_cast<double>(caches.l3) / 2) {
-            s.prefetch = 1;
-            if (spec.channels >= 64 && spec.channels % 32 == 0) {
-                s.vector = 32;
-                s.unroll = 2;
-            }
-        }
-    }
-
-    // What leaves the cache, and how far tensors must exceed it for that.
-    const bool whole_lines = stream_alignment(spec) == 64;
+    if (k.reduces && spec.view == View::interleaved) interleaved_sums(s, k);
+    // How far tensors must exceed the cache.
     double least = 1;
-    if (reduces && spec.view == View::planar) least = whole_lines ? 0.65 : 0.75;
-    if (bytes > least * static_cast<double>(caches.l3)) {
-        Schedule streamed = s;
-        streamed.store = Schedule::Store::stream;
-        while (!is_legal(streamed, spec) && (streamed.unroll > 1 || streamed.vector > narrowest)) {
-            if (streamed.unroll > 1) {
-                streamed.unroll /= 2;
-            } else {
-                streamed.vector /= 2;
-            }
-        }
-        if (is_legal(streamed, spec)) s = streamed;
-        const bool two_results = spec.op == Op::backward && spec.residual == Residual::batch_norm;
-        if (s.store == Schedule::Store::stream && s.prefetch > 0 && spec.view == View::planar && two_results &&
-            !whole_lines) {
-            s.task = 1;
-            s.prefetch = 2;
-        }
-        if (spec.view == View::interleaved && channels >= 128) s.ahead = 2;
-        const double slabs =
-            moved.read_twice * static_cast<double>(outer * inner) * static_cast<double>(element) * s.task;
-        if (s.prefetch > 0 && spec.view == View::interleaved) {
-            s.repeat = 4;
-        } else if (s.prefetch > 0 && slabs <= 2 * static_cast<double>(caches.l2)) {
-            constexpr std::int64_t line = 64;
-            const bool only_x = moved.read == 1;
-            if (bytes > 1.5 * static_cast<double>(caches.l3)) {
-                s.repeat = only_x && s.vector * s.unroll * element >= line ? 8 : 4;
-            } else if (s.store == Schedule::Store::cached) {
-                s.repeat = 4;
-            }
-        }
-    }
+    if (k.reduces && spec.view == View::planar) least = stream_alignment(spec) == 64 ? 0.65 : 0.75;
+    if (k.bytes() > least * static_cast<double>(caches.l3)) stream(s, k);
     return s;
 }
 

@@ -11,8 +11,10 @@ namespace fusebn {
 
 namespace {
 
-constexpr NamedValue<Schedule::Parallel> parallel_names[] = {
-    {Schedule::Parallel::none, "none"}, {Schedule::Parallel::channels, "channels"}, {Schedule::Parallel::rows, "rows"}};
+constexpr NamedValue<Schedule::Parallel> parallel_names[] = {{Schedule::Parallel::none, "none"},
+                                                             {Schedule::Parallel::channels, "channels"},
+                                                             {Schedule::Parallel::rows, "rows"},
+                                                             {Schedule::Parallel::chunks, "chunks"}};
 constexpr NamedValue<Schedule::Store> store_names[] = {{Schedule::Store::cached, "cached"},
                                                        {Schedule::Store::stream, "stream"}};
 
@@ -167,7 +169,9 @@ void check_gpu(const Schedule& s, const KernelSpec& spec) {
         refuse("threads", std::to_string(s.threads),
                "a GPU's schedule has prefetch=0, ahead=0, repeat=1 and store=cached");
     }
-    if (s.parallel == Schedule::Parallel::none) refuse("parallel", "none", "allowed on a GPU: channels, rows");
+    if (s.parallel == Schedule::Parallel::none || s.parallel == Schedule::Parallel::chunks) {
+        refuse("parallel", name_of(s.parallel, parallel_names), "allowed on a GPU: channels, rows");
+    }
     if (s.parallel == Schedule::Parallel::channels && staged_bytes(spec) == 0) {
         refuse("parallel", "channels",
                "only planar train_forward and backward of known extents go by channels on a GPU; allowed: rows");
@@ -220,6 +224,11 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
         refuse("parallel", "channels",
                "only planar train_forward and backward work channel by channel; allowed: none, rows");
     }
+    if (s.parallel == Schedule::Parallel::chunks && !(reduces && spec.view == View::interleaved)) {
+        refuse("parallel", "chunks",
+               "only interleaved train_forward and backward share chunks out; allowed: none, rows" +
+                   std::string(reduces ? ", channels" : ""));
+    }
     if (s.block != 0 && !(reduces && spec.view == View::interleaved)) {
         refuse("block", std::to_string(s.block),
                "only interleaved train_forward and backward have channel blocks; allowed: 0");
@@ -227,9 +236,11 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
     if (s.prefetch > 8) refuse("prefetch", std::to_string(s.prefetch), "allowed: 0 to 8");
     if (s.prefetch > 0) {
         const bool planar = spec.view == View::planar;
-        if (!reduces || (planar && s.parallel == Schedule::Parallel::rows)) {
+        const bool by_chunks = s.parallel == Schedule::Parallel::chunks;
+        if (!reduces || by_chunks || (planar && s.parallel == Schedule::Parallel::rows)) {
             refuse("prefetch", std::to_string(s.prefetch),
-                   "only train_forward and backward fetch ahead, and planar only by channels; allowed: 0");
+                   "only train_forward and backward fetch ahead, planar by channels and interleaved not by chunks; "
+                   "allowed: 0");
         }
         const std::int64_t row = planar ? spec.inner : spec.channels;
         if (row == any_extent || row > longest_fetched_row) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 #include "generators/kernel_spec.h"
 
@@ -16,6 +17,7 @@ struct Schedule {
         channels,  // planar train_forward and backward: a task is a run of channels, from the first sum to the last
                    // store
         rows,      // a task is a run of samples or rows; statistics and apply are separate loops
+        chunks,    // the same, but interleaved sums share chunks out, not groups of them: for few rows
         // On a GPU a task is a block's, and by channels means one launch with a channel's slabs in shared memory.
     };
     enum class Store {
@@ -83,12 +85,20 @@ inline constexpr int longest_task = 65536;
 // Elements; a row beyond it is not fetched ahead: no cache holds it.
 inline constexpr std::int64_t longest_fetched_row = std::int64_t{1} << 26;
 
-// Sizes in bytes of the caches that a kernel is to run with: L1 and L2 of one core, L3 as shared by all.
+// The caches that a kernel is to run with. Sizes in bytes: L1 and L2 of one core, L3 as shared by all.
 struct CacheModel {
     std::int64_t l1 = 32 << 10;
     std::int64_t l2 = 512 << 10;
     std::int64_t l3 = 32 << 20;
+    // Whether a software prefetch is dropped while a core's miss buffers are full, and so costs little and is worth
+    // repeating; else each is carried out, and what it brings pushes out what is there.
+    bool drops_prefetches = true;
 };
+
+// Processors that have defaults of their own, as kernel_abi.h names them; of all others nothing is known.
+inline constexpr std::string_view modelled_processors[] = {"GenuineIntel"};
+// `caches` with what is known of a processor (fusebn/parallel.h's, or a name above).
+CacheModel model_for(std::string_view processor, CacheModel caches);
 
 // The schedule for a kernel that nobody has tuned. The model is in the .cpp.
 Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches = {});

@@ -58,7 +58,7 @@ std::vector<Schedule> schedule_space(const KernelSpec& spec, const Schedule& bas
         if (is_legal(s, spec)) space.push_back(s);
     };
     keep(base);
-    for (const Parallel parallel : {Parallel::none, Parallel::channels, Parallel::rows}) {
+    for (const Parallel parallel : {Parallel::none, Parallel::channels, Parallel::rows, Parallel::chunks}) {
         for (const int task : tasks(spec, parallel, base.task)) {
             for (const int block : blocks ? with({0, 64, 128, 256, 512}, base.block) : std::vector<int>{0}) {
                 if (block > spec.channels) continue;

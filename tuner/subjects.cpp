@@ -7,7 +7,7 @@
 #include <sstream>
 #include <stdexcept>
 
-#include "compiler/build.h"
+#include "compiler/plan.h"
 #include "compiler/ptx.h"
 #include "fusebn/parallel.h"
 #include "tuner/gpu_space.h"
@@ -94,15 +94,17 @@ std::vector<Subject> subjects_of(const LibrarySpec& spec, const TuneOptions& opt
             ++at_run_time;
             continue;
         }
-        for (std::size_t i = 0; i < targets.size(); ++i) {
-            const ManifestVariant& v = k.variants[i];
+        for (const ManifestVariant& v : k.variants) {
+            if (!v.processor.empty()) continue;  // the one for any has the default for `caches`
+            const auto target =
+                std::find_if(targets.begin(), targets.end(), [&](const Target& t) { return t.isa == v.isa; });
             if (v.origin == "spec") {
                 ++given;
                 continue;
             }
             ManifestKernel bare = k;
             bare.variants.clear();
-            const TuningKey& key = targets[i].key;
+            const TuningKey& key = target->key;
             Subject subject{bare, v.isa, key, search_of(s, v.isa, v.schedule, options.caches, key.threads), {}, {}, 0};
             subject.outcome.kernel = name;
             subject.outcome.isa = v.isa;

@@ -18,7 +18,7 @@ struct TuneOptions {
     bool all_targets = false;     // the spec's targets that run here; else the best of the CPU, of CUDA, and OpenCL
     int threads = 0;              // of the kernels; 0: the runtime's choice
     int jobs = 0;                 // candidates compiled at the same time; 0: one a CPU
-    CacheModel caches;            // of the defaults that are to be beaten: what build is given
+    CacheModel caches;            // of this processor's defaults, which are to be beaten
     bool quiet = false;
 };
 

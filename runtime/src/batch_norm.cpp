@@ -76,7 +76,7 @@ Status detail::check_state(const BatchNormState& state, const BatchNormState& ow
 
 void BatchNorm::Impl::set_up(const KernelTable& table) {
     status = check_options(features, options);
-    if (status.ok()) status = kernels.build(table, features, options.activation);
+    if (status.ok()) status = kernels.build(table, features, options.activation, processor());
     if (!status.ok()) return;
     slope = static_cast<float>(options.slope);
     ddof = options.running_variance == RunningVariance::unbiased ? 1 : 0;

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string_view>
 
 #include "fusebn/parallel.h"
@@ -35,6 +36,25 @@ int best_instruction_set() noexcept {
     return avx512 ? FUSEBN_ISA_X86_64_AVX512 : FUSEBN_ISA_X86_64_AVX2;
 #else
     return none;
+#endif
+}
+
+// Intel's manual, volume 2A, CPUID leaf 1: the extended numbers count from family 15 on, the model's in family 6 too.
+std::string processor_here() {
+#if defined(__x86_64__)
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    if (__get_cpuid(0, &eax, &ebx, &ecx, &edx) == 0) return "";
+    char vendor[12];
+    std::memcpy(vendor, &ebx, 4);
+    std::memcpy(vendor + 4, &edx, 4);
+    std::memcpy(vendor + 8, &ecx, 4);
+    if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0) return "";
+    const unsigned base = eax >> 8 & 15;
+    const unsigned family = base == 15 ? base + (eax >> 20 & 255) : base;
+    const unsigned model = (eax >> 4 & 15) | (base == 6 || base == 15 ? eax >> 12 & 0xf0 : 0);
+    return processor_name({vendor, 12}, static_cast<int>(family), static_cast<int>(model));
+#else
+    return "";
 #endif
 }
 
@@ -76,6 +96,23 @@ InstructionSet choose_instruction_set(const char* wanted, InstructionSet best, s
     return best;
 }
 
+std::string processor_name(std::string_view vendor, int family, int model) {
+    return sentence(vendor, " family ", family, " model ", model);
+}
+
+std::string choose_processor(const char* wanted, const std::string& here, std::string& complaint) {
+    if (wanted == nullptr || *wanted == '\0') return here;
+    char vendor[16], end;
+    int family = 0, model = 0;
+    const int numbers = std::sscanf(wanted, "%15s family %d model %d%c", vendor, &family, &model, &end) - 1;
+    const std::string whole = numbers >= 0 ? processor_name(vendor, family, model) : "";
+    const std::string of[] = {whole.substr(0, whole.find(" family")), whole.substr(0, whole.find(" model")), whole};
+    if (numbers >= 0 && numbers <= 2 && family >= 0 && model >= 0 && wanted == of[numbers]) return wanted;
+    complaint = sentence("fusebn: FUSEBN_PROCESSOR=", wanted, " is not a processor's name (such as ",
+                         processor_name("AuthenticAMD", 25, 17), ", or how one begins); using ", here);
+    return here;
+}
+
 std::optional<InstructionSet> usable_instruction_set() noexcept {
     const int value = current_ceiling();
     if (value == none) return std::nullopt;
@@ -85,6 +122,17 @@ std::optional<InstructionSet> usable_instruction_set() noexcept {
 }  // namespace detail
 
 InstructionSet instruction_set() { return detail::usable_instruction_set().value_or(InstructionSet::x86_64); }
+
+const char* processor() {
+    static const std::string chosen = [] {
+        std::string complaint;
+        std::string name =
+            detail::choose_processor(std::getenv("FUSEBN_PROCESSOR"), detail::processor_here(), complaint);
+        if (!complaint.empty()) std::fprintf(stderr, "%s\n", complaint.c_str());
+        return name;
+    }();
+    return chosen.c_str();
+}
 
 bool supports(InstructionSet isa) {
     static const int best = detail::best_instruction_set();

@@ -27,12 +27,33 @@ int free_extents(const fusebn_kernel& row) {
     return static_cast<int>(std::count(std::begin(row.extents), std::end(row.extents), FUSEBN_ANY));
 }
 
-const fusebn_variant* best_variant(const fusebn_kernel& row, std::int32_t lowest, std::int32_t highest) {
-    const fusebn_variant* best = nullptr;
+std::string_view processor_of(const fusebn_variant& variant) {
+    return variant.processor != nullptr ? variant.processor : std::string_view();
+}
+
+// Of each instruction set the variant that names most of `processor`.
+std::vector<const fusebn_variant*> variants_for(const fusebn_kernel& row, std::string_view processor) {
+    std::vector<const fusebn_variant*> chosen;
     for (int i = 0; i < row.variant_count; ++i) {
         const fusebn_variant& variant = row.variants[i];
-        if (variant.isa < lowest || variant.isa > highest) continue;
-        if (best == nullptr || variant.isa > best->isa) best = &variant;
+        if (!is_for_processor(processor_of(variant), processor)) continue;
+        const auto other =
+            std::find_if(chosen.begin(), chosen.end(), [&](const fusebn_variant* v) { return v->isa == variant.isa; });
+        if (other == chosen.end()) {
+            chosen.push_back(&variant);
+        } else if (processor_of(variant).size() > processor_of(**other).size()) {
+            *other = &variant;
+        }
+    }
+    return chosen;
+}
+
+const fusebn_variant* best_variant(const std::vector<const fusebn_variant*>& variants, std::int32_t lowest,
+                                   std::int32_t highest) {
+    const fusebn_variant* best = nullptr;
+    for (const fusebn_variant* variant : variants) {
+        if (variant->isa < lowest || variant->isa > highest) continue;
+        if (best == nullptr || variant->isa > best->isa) best = variant;
     }
     return best;
 }
@@ -112,7 +133,8 @@ std::string spec_shape(const Extents& extents) {
 
 }  // namespace
 
-Status KernelIndex::build(const fusebn_kernel_table& table, int features, Activation activation) {
+Status KernelIndex::build(const fusebn_kernel_table& table, int features, Activation activation,
+                          std::string_view processor) {
     if (table.abi_version != FUSEBN_ABI_VERSION) {
         return Status(ErrorCode::bad_library,
                       sentence("kernels: the table's ABI version is ", table.abi_version, ", this runtime's is ",
@@ -132,15 +154,15 @@ Status KernelIndex::build(const fusebn_kernel_table& table, int features, Activa
                           sentence("kernels: row ", i, " of ", table.library, " is not as kernel_abi.h says: ", wrong));
         }
         if (row.activation != static_cast<std::int32_t>(activation) || !fits(row.extents[1], features)) continue;
-        rows_[row.op][row.view][row.residual].push_back(&row);
+        rows_[row.op][row.view][row.residual].push_back({&row, variants_for(row, processor)});
     }
     for (auto& by_view : rows_) {
         for (auto& by_residual : by_view) {
             for (Rows& rows : by_residual) {
                 // 32-bit offsets first among equals: they are the faster ones.
-                std::stable_sort(rows.begin(), rows.end(), [](const fusebn_kernel* a, const fusebn_kernel* b) {
-                    const int free_a = free_extents(*a), free_b = free_extents(*b);
-                    return free_a != free_b ? free_a < free_b : a->large < b->large;
+                std::stable_sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
+                    const int free_a = free_extents(*a.kernel), free_b = free_extents(*b.kernel);
+                    return free_a != free_b ? free_a < free_b : a.kernel->large < b.kernel->large;
                 });
             }
         }
@@ -177,9 +199,9 @@ Choice KernelIndex::find_in_view(Op op, Residual residual, const Call& call) con
     const Range range = usable();
     const Reach far = reach(op, residual, call);
     if (range.highest < range.lowest || far == Reach::too_far) return Choice();
-    for (const fusebn_kernel* row : rows(op, call.shape.view, residual)) {
+    for (const auto& [row, variants] : rows(op, call.shape.view, residual)) {
         if (!fits(*row, call) || (far == Reach::large && row->large == 0)) continue;
-        const fusebn_variant* variant = best_variant(*row, range.lowest, range.highest);
+        const fusebn_variant* variant = best_variant(variants, range.lowest, range.highest);
         if (variant == nullptr) continue;
         if (variant->entry_unaligned != nullptr && variant->y_alignment > 1) {
             const std::int32_t alignment = variant->y_alignment;
@@ -208,10 +230,10 @@ Status KernelIndex::refusal(Op op, Residual residual, const Call& call, const Co
     const fusebn_kernel* fitting = nullptr;
     const Reach far = reach(op, residual, call);
     bool too_large = far != Reach::small;
-    for (const fusebn_kernel* row : rows(op, call.shape.view, residual)) {
-        if (!fits(*row, call)) continue;
-        if (fitting == nullptr) fitting = row;
-        if (row->large != 0 && far != Reach::too_far) too_large = false;
+    for (const Row& row : rows(op, call.shape.view, residual)) {
+        if (!fits(*row.kernel, call)) continue;
+        if (fitting == nullptr) fitting = row.kernel;
+        if (row.kernel->large != 0 && far != Reach::too_far) too_large = false;
     }
     if (fitting != nullptr && too_large) {
         return Status(ErrorCode::too_large,
@@ -247,6 +269,9 @@ Status KernelIndex::refuse_variants(const fusebn_kernel& row) const {
         const auto isa = static_cast<InstructionSet>(row.variants[i].isa);
         if (i > 0) variants += ", ";
         variants += name_of(isa);
+        if (const std::string_view only = processor_of(row.variants[i]); !only.empty()) {
+            variants += sentence(" on ", only);
+        }
         only_devices &= is_device(isa);
         if (is_cuda(isa) && device_.lowest == FUSEBN_ISA_CUDA_SM_80) least_of_kind = row.variants[i].isa;
     }
@@ -278,8 +303,9 @@ Status KernelIndex::refuse_variants(const fusebn_kernel& row) const {
 
 std::string describe(const Choice& choice) {
     const fusebn_variant& variant = *choice.variant;
-    std::string text = sentence(choice.kernel->name, " ", name_of(static_cast<InstructionSet>(variant.isa)), " [",
-                                variant.schedule, "]");
+    std::string text =
+        sentence(choice.kernel->name, " ", name_of(static_cast<InstructionSet>(variant.isa)),
+                 processor_of(variant).empty() ? "" : " for ", processor_of(variant), " [", variant.schedule, "]");
     if (choice.unaligned != nullptr) {
         text += sentence(
             is_device(static_cast<InstructionSet>(variant.isa)) ? " without vectors: " : " without streaming: ",

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "check.h"
@@ -21,8 +22,8 @@ struct Choice {
 class KernelIndex {
 public:
     // bad_library: a table of another version, or a row that is not as kernel_abi.h says. The table must stay alive.
-    // No rows but those of `activation`.
-    Status build(const fusebn_kernel_table& table, int features, Activation activation);
+    // No rows but those of `activation`; of a row's variants for one instruction set the best for `processor`.
+    Status build(const fusebn_kernel_table& table, int features, Activation activation, std::string_view processor);
 
     // From now on variants are chosen for a device: those of isa `lowest` to `highest`. `opaque`: a tensor's address is
     // not known, and taken for aligned.
@@ -37,7 +38,11 @@ public:
     Status refusal(Op op, Residual residual, const Call& call, const ConstTensor& x) const;
 
 private:
-    using Rows = std::vector<const fusebn_kernel*>;
+    struct Row {
+        const fusebn_kernel* kernel;
+        std::vector<const fusebn_variant*> variants;  // one an instruction set
+    };
+    using Rows = std::vector<Row>;
     // How far a call reaches: 32-bit offsets are enough, 64-bit ones are needed, or its mask's strides fit in neither.
     enum class Reach { small, large, too_far };
 

@@ -12,6 +12,8 @@
 
 #include "codegen/generated.h"
 #include "compiler/files.h"
+#include "compiler/plan.h"
+#include "compiler/variant.h"
 
 using namespace fusebn;
 using namespace codegen;
@@ -265,6 +267,59 @@ TEST(Plan, TakesPlanarRowsOfOneElementForInterleaved) {
     EXPECT_EQ(names(rows), (std::vector<std::string>{"bn_inference_f32_interleaved_r8_c16_relu",
                                                      "bn_inference_f32_interleaved_rany_cany_relu",
                                                      "bn_train_forward_f32_interleaved_rany_cany_relu"}));
+}
+
+// Training of slabs far larger than an L2 cache: by default with prefetches, which such processors do not want.
+const KernelSpec& prefetched() {
+    static const KernelSpec spec = planar(Op::train_forward, 32, 64, 12544);
+    return spec;
+}
+
+std::vector<ManifestVariant> variants_of(const std::string& schedule, const RecordBook& book = {}) {
+    return plan({"p", {InstructionSet::x86_64}, {{prefetched(), schedule, 0}}}, {}, book).front().variants;
+}
+
+TEST(Plan, GivesAProcessorWithOtherDefaultsAVariant) {
+    const std::vector<ManifestVariant> all = variants_of("");
+    ASSERT_EQ(all.size(), 2u);
+    EXPECT_EQ(all[0].processor, "");
+    EXPECT_TRUE(all[0].schedule == default_schedule(prefetched()));
+    EXPECT_EQ(all[1].processor, "GenuineIntel");
+    EXPECT_TRUE(all[1].schedule == default_schedule(prefetched(), model_for("GenuineIntel", {})));
+    EXPECT_EQ(all[1].symbol, all[0].symbol + "__genuineintel");
+    EXPECT_EQ(all[1].origin, "default");
+    // The spec's schedule is for all.
+    EXPECT_EQ(variants_of("unroll=2").size(), 1u);
+}
+
+TEST(Plan, GivesAProcessorsRecordsToItAlone) {
+    const TemporaryFile file;
+    const std::string amd = "AuthenticAMD family 25 model 17", intel = "GenuineIntel family 6 model 167";
+    const Schedule usual = default_schedule(prefetched());
+    {
+        RecordAppender appender(file.path());
+        for (const std::string& processor : {intel, amd}) {
+            Record r;
+            r.kind = Record::Kind::best;
+            r.kernel = kernel_name(prefetched());
+            r.key = {"a machine with " + processor, 2, generator_version(), processor};
+            r.schedule = processor == amd ? usual : parse_schedule("vector=8 unroll=2 parallel=channels", {});
+            appender.append(r);
+        }
+    }
+    const std::vector<ManifestVariant> all =
+        variants_of("", RecordBook({file.path()}, {}, generator_version(), {InstructionSet::x86_64}));
+    ASSERT_EQ(all.size(), 4u);
+    EXPECT_EQ(all[0].origin, "default");
+    EXPECT_TRUE(all[0].schedule == usual);
+    EXPECT_EQ(all[1].processor, amd);
+    EXPECT_EQ(all[1].origin, "tuned");
+    EXPECT_EQ(all[1].symbol, all[0].symbol) << "of equal schedules there is one object";
+    EXPECT_EQ(all[2].processor, "GenuineIntel");
+    EXPECT_EQ(all[3].processor, intel);
+    EXPECT_EQ(all[3].origin, "tuned");
+    EXPECT_EQ(all[3].schedule.vector, 8);
+    EXPECT_EQ(all[3].symbol, all[0].symbol + "__genuineintel_family_6_model_167");
 }
 
 TEST(Plan, GivesEachTargetItsVariantInOrder) {

@@ -5,9 +5,9 @@
 #include <gtest/gtest.h>
 
 #include "codegen/generated.h"
-#include "compiler/build.h"
 #include "compiler/device_report.h"
 #include "compiler/files.h"
+#include "compiler/plan.h"
 #include "compiler/variant.h"
 
 using namespace fusebn;
@@ -20,12 +20,13 @@ Manifest example() {
     m.name = "example";
     m.generator = generator_version();
     m.digest = "0123456789abcdef0123456789abcdef";
-    m.caches = {1 << 10, 2 << 10, 3 << 10};
+    m.caches = {16 << 10, 256 << 10, 16 << 20};
     m.library_bytes = 12345;
     m.kernels = plan({m.name,
                       {InstructionSet::x86_64, InstructionSet::x86_64_avx2},
                       {{planar(Op::inference, 4, 16, 256), "unroll=2 parallel=rows task=3 store=stream", 0},
-                       {planar(Op::train_forward, any_extent, 16, 256), "", 0}}},
+                       {planar(Op::train_forward, any_extent, 16, 256), "", 0},
+                       {planar(Op::train_forward, 32, 64, 12544), "", 0}}},
                      m.caches);
     m.kernels[0].variants[0].object_bytes = 6789;
     return m;
@@ -71,6 +72,7 @@ TEST(Manifests, ReadBackAsTheyWereWritten) {
             EXPECT_EQ(a.schedule, b.schedule);
             EXPECT_EQ(a.origin, b.origin);
             EXPECT_EQ(a.symbol, b.symbol);
+            EXPECT_EQ(a.processor, b.processor);
             EXPECT_EQ(a.object_bytes, b.object_bytes);
         }
     }
@@ -171,6 +173,27 @@ TEST_F(Inspect, ShowsTheCodeOfATarget) {
     EXPECT_FALSE(contains(baseline, "%ymm"));
     const std::string loops = inspect(planar_inference, "x86-64", InspectOptions::Show::statement);
     EXPECT_TRUE(contains(loops, "_par_for_y")) << loops;
+}
+
+TEST_F(Inspect, ShowsTheCodeForAProcessor) {
+    const std::string listed = inspect("train_forward_f32_planar_n32");
+    EXPECT_TRUE(contains(listed, "store=stream\n")) << listed;
+    EXPECT_TRUE(contains(listed, "store=stream  on GenuineIntel\n")) << listed;
+    const auto assembly = [&](const std::string& processor) {
+        return fusebn::inspect({directory / "example.json", "train_forward_f32_planar_n32", "x86-64",
+                                InspectOptions::Show::assembly, processor});
+    };
+    EXPECT_TRUE(contains(assembly(""), "prefetch"));
+    EXPECT_FALSE(contains(assembly("GenuineIntel"), "prefetch"));
+    EXPECT_EQ(refusal([&] { assembly("Centaur"); }),
+              "--processor: found \"Centaur\"; for x86-64 bn_train_forward_f32_planar_n32_c64_s12544_relu has variants "
+              "for: GenuineIntel");
+    EXPECT_EQ(refusal([&] {
+                  fusebn::inspect({directory / "example.json", planar_inference, "x86-64",
+                                   InspectOptions::Show::assembly, "Centaur"});
+              }),
+              "--processor: found \"Centaur\"; for x86-64 " + std::string(planar_inference) +
+                  " has the same variant for all");
 }
 
 TEST_F(Inspect, AnswersEveryMistakeWithWhatThereIs) {

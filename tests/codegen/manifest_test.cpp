@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include "codegen/generated.h"
-#include "compiler/build.h"
 #include "compiler/files.h"
 #include "compiler/inspect.h"
+#include "compiler/plan.h"
 #include "compiler/variant.h"
 
 using namespace fusebn;

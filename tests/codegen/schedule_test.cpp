@@ -79,7 +79,7 @@ TEST(ScheduleText, AnswersEveryMistakeWithWhatIsAllowed) {
         EXPECT_EQ(message(std::string(key) + "=-1"),
                   std::string("schedule.") + key + ": found \"-1\"; allowed: a number from 0 to 1048576");
     }
-    EXPECT_EQ(message("parallel=all"), "schedule.parallel: found \"all\"; allowed: none, channels, rows");
+    EXPECT_EQ(message("parallel=all"), "schedule.parallel: found \"all\"; allowed: none, channels, rows, chunks");
     EXPECT_EQ(message("store="), "schedule.store: found \"\"; allowed: cached, stream");
     EXPECT_EQ(message("vector=8,unroll=2"),
               "schedule.vector: found \"8,unroll=2\"; allowed: a number from 1 to 1048576");
@@ -110,6 +110,14 @@ TEST(LegalSpace, RefusesWithKeyKernelAndReason) {
          "only planar train_forward and backward work channel by channel; allowed: none, rows"},
         {rows_train, "parallel=channels", "parallel: found channels",
          "only planar train_forward and backward work channel by channel; allowed: none, rows"},
+        {train, "parallel=chunks", "parallel: found chunks",
+         "only interleaved train_forward and backward share chunks out; allowed: none, rows, channels"},
+        {rows_inference, "parallel=chunks", "parallel: found chunks",
+         "only interleaved train_forward and backward share chunks out; allowed: none, rows"},
+        {rows_train, "parallel=chunks prefetch=1", "prefetch: found 1",
+         "only train_forward and backward fetch ahead, planar by channels and interleaved not by chunks; allowed: 0"},
+        {rows_train, "vector=4 parallel=chunks threads=64 block=16", "parallel: found chunks",
+         "allowed on a GPU: channels, rows"},
         {train, "block=16", "block: found 16",
          "only interleaved train_forward and backward have channel blocks; allowed: 0"},
         {rows_inference, "block=16", "block: found 16",
@@ -125,7 +133,7 @@ TEST(LegalSpace, RefusesWithKeyKernelAndReason) {
         {planar(Op::train_forward, 1, 1, (1 << 26) + 1), "prefetch=1", "prefetch: found 1",
          "the distance is only known for rows of a fixed size; allowed: 0"},
         {train, "parallel=rows prefetch=1", "prefetch: found 1",
-         "only train_forward and backward fetch ahead, and planar only by channels; allowed: 0"},
+         "only train_forward and backward fetch ahead, planar by channels and interleaved not by chunks; allowed: 0"},
         // Residuals and types.
         {with(train, Residual::add), "vector=4", "vector: found 4",
          "a mask is written in whole bytes; allowed: 8, 16, 32"},
@@ -138,9 +146,9 @@ TEST(LegalSpace, RefusesWithKeyKernelAndReason) {
         {with(planar(Op::backward, 4, 16, 52), Residual::none, DataType::bf16), "store=stream", "store: found stream",
          "a row must be whole 16-byte pieces; allowed: cached"},
         {inference, "prefetch=1", "prefetch: found 1",
-         "only train_forward and backward fetch ahead, and planar only by channels; allowed: 0"},
+         "only train_forward and backward fetch ahead, planar by channels and interleaved not by chunks; allowed: 0"},
         {rows_inference, "prefetch=1", "prefetch: found 1",
-         "only train_forward and backward fetch ahead, and planar only by channels; allowed: 0"},
+         "only train_forward and backward fetch ahead, planar by channels and interleaved not by chunks; allowed: 0"},
         {interleaved(Op::train_forward, 64, any), "prefetch=1", "prefetch: found 1",
          "the distance is only known for rows of a fixed size; allowed: 0"},
         {interleaved(Op::train_forward, 64, (1 << 26) + 1), "prefetch=1", "prefetch: found 1",
@@ -214,6 +222,7 @@ TEST(DefaultSchedule, IsLegalForEveryShapeAndCache) {
                                  {1 << 10, 2 << 10, 4 << 10},
                                  {48 << 10, 2 << 20, 33 << 20},
                                  {32 << 10, 512 << 10, 256 << 20},
+                                 {48 << 10, 1 << 20, 33 << 20, false},
                                  {64 << 10, 64 << 20, std::int64_t{1} << 34}};
     int count = 0;
     for (const KernelSpec& shape : shapes()) {
@@ -272,6 +281,41 @@ TEST(DefaultSchedule, StreamsInTurnsOfAPowerOfTwo) {
             const int turn = s.vector * s.unroll;
             EXPECT_EQ(s.store, Schedule::Store::stream) << kernel_name(k);
             EXPECT_EQ(turn & (turn - 1), 0) << kernel_name(k) << " " << to_text(s);
+        }
+    }
+}
+
+TEST(DefaultSchedule, SharesChunksOutWhereTheyAreOneGroup) {
+    for (const Op op : {Op::train_forward, Op::backward}) {
+        const auto parallel = [&](std::int64_t rows, std::int64_t channels) {
+            return default_schedule(interleaved(op, rows, channels)).parallel;
+        };
+        EXPECT_EQ(parallel(1024, 512), Schedule::Parallel::chunks);
+        EXPECT_EQ(parallel(512, 64), Schedule::Parallel::chunks);
+        EXPECT_EQ(parallel(1025, 512), Schedule::Parallel::rows);
+        EXPECT_EQ(parallel(511, 512), Schedule::Parallel::rows) << "fewer than eight";
+        EXPECT_EQ(parallel(512, 4), Schedule::Parallel::none);
+        // Whole rows, as they lie in memory.
+        EXPECT_EQ(default_schedule(interleaved(op, 1024, 4096)).block, 0);
+    }
+    EXPECT_EQ(default_schedule(interleaved(Op::inference, 1024, 512)).parallel, Schedule::Parallel::rows);
+}
+
+// Slabs of 1.6 MB, and tensors within the cache: prefetched alone where what is too much is dropped.
+TEST(DefaultSchedule, FetchesLessWhereEveryPrefetchIsCarriedOut) {
+    EXPECT_TRUE(model_for("AuthenticAMD family 25 model 17", {}).drops_prefetches);
+    EXPECT_TRUE(model_for("", {}).drops_prefetches);
+    const CacheModel dropped, carried_out = model_for("GenuineIntel family 6 model 167", {});
+    EXPECT_FALSE(carried_out.drops_prefetches);
+    for (const Op op : {Op::train_forward, Op::backward}) {
+        for (const KernelSpec& k : {planar(op, 32, 64, 12544), planar(op, 32, 256, 196), interleaved(op, 6272, 2048)}) {
+            EXPECT_GT(default_schedule(k, dropped).prefetch, 0) << kernel_name(k);
+            EXPECT_EQ(default_schedule(k, carried_out).prefetch, 0) << kernel_name(k);
+        }
+        for (const KernelSpec& k : {planar(op, 32, 512, 784), interleaved(op, 100352, 256)}) {
+            EXPECT_GT(default_schedule(k, dropped).repeat, 1) << kernel_name(k);
+            EXPECT_EQ(default_schedule(k, carried_out).prefetch, 1) << kernel_name(k);
+            EXPECT_EQ(default_schedule(k, carried_out).repeat, 1) << kernel_name(k);
         }
     }
 }

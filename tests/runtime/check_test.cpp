@@ -236,7 +236,7 @@ TEST_F(Forward, RefusesATableWithABrokenRow) {
     expect_broken([](fusebn_kernel& row) { row.extents[0] = 0; });
     expect_broken([](fusebn_kernel& row) { row.variant_count = 0; });
     expect_broken([](fusebn_kernel& row) { row.variants = nullptr; });
-    const fusebn_variant no_entry{0, 4, "s", nullptr, nullptr};
+    const fusebn_variant no_entry{0, 4, "s", nullptr, nullptr, nullptr};
     expect_broken([&](fusebn_kernel& row) { row.variants = &no_entry; });
     KernelTable no_rows = library_.table();
     no_rows.kernels = nullptr;

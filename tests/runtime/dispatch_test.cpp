@@ -201,7 +201,7 @@ TEST_F(Dispatch, UsesLargeRowsOnlyBeyondThirtyTwoBits) {
     library.add(Op::inference, View::planar, {40000, 64, 1000});  // more than 2^31 elements, but not said to be large
     library.add(Op::train_forward, View::planar, {any, any, any});
     detail::KernelIndex index;
-    ASSERT_TRUE(index.build(library.table(), 64, Activation::none).ok());
+    ASSERT_TRUE(index.build(library.table(), 64, Activation::none, "").ok());
     const auto name = [&](Op op, std::int64_t n, std::int64_t n_stride) -> std::string {
         ConstTensor x(reinterpret_cast<const void*>(1ll << 20), DataType::f32, Layout::NCL, {n, 64, 1000},
                       {n_stride, 1000, 1});
@@ -235,7 +235,7 @@ TEST_F(Dispatch, CountsTheBitsOfAMask) {
         library.add(row, {any, any, any}).add(large, {any, any, any});
         detail::KernelIndex index;
         const auto channels = static_cast<int>(extents[1]);
-        EXPECT_TRUE(index.build(library.table(), channels, Activation::relu).ok());
+        EXPECT_TRUE(index.build(library.table(), channels, Activation::relu, "").ok());
         detail::Call call;
         ConstTensor t[3];
         for (int i = 0; i < 3; ++i) {
@@ -274,7 +274,7 @@ TEST_F(Dispatch, LooksAtEveryTensorsReach) {
     FakeLibrary library;
     library.add({Op::backward, View::planar}, {any, any, any});
     detail::KernelIndex index;
-    ASSERT_TRUE(index.build(library.table(), 4, Activation::none).ok());
+    ASSERT_TRUE(index.build(library.table(), 4, Activation::none, "").ok());
     using detail::Role;
     const Role roles[] = {Role::x, Role::dy, Role::out};
     for (int far = -1; far < 3; ++far) {

@@ -50,6 +50,7 @@ struct FakeVariant {
     int y_alignment = 4;
     bool has_unaligned = false;
     Kind kind = Kind::working;
+    const char* processor = nullptr;
 };
 
 // What a row is for, but for its extents.

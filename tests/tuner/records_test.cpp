@@ -36,11 +36,14 @@ Record record(const std::string& schedule = "vector=8") {
     return r;
 }
 
-Record of_machine(const std::string& machine) {
+Record of_machine(const std::string& machine, const std::string& processor = this_tuning_key().processor) {
     Record r = record();
     r.key.machine = machine;
+    r.key.processor = processor;
     return r;
 }
+
+constexpr char bulldozer[] = "AuthenticAMD family 21 model 2", skylake[] = "GenuineIntel family 6 model 85";
 
 class Records : public testing::Test {
 protected:
@@ -50,6 +53,9 @@ protected:
     void append(const std::vector<Record>& records) {
         RecordAppender appender(path);
         for (const Record& r : records) appender.append(r);
+    }
+    static auto found(const RecordBook& book, InstructionSet isa = InstructionSet::x86_64_avx2) {
+        return book.find(kernel(), isa, this_tuning_key().processor);
     }
     RecordBook book(const std::vector<std::string>& tuned_on = {}) {
         return RecordBook({path}, tuned_on, generator_version(),
@@ -94,7 +100,8 @@ TEST_F(Records, WhatIsNoRecordIsPassedOver) {
     for (const std::string& bad :
          {std::string("{}"), std::string("[1, 2]"), std::string("x"), with("\"best\"", "\"worst\""),
           with("x86-64-avx2", "z80"), with("vector=8", "vector=eight"), with("vector=8", "wings=2"),
-          with("\"threads\":", "\"threads\":\"two\",\"t\":"), std::string(10000, '[')}) {
+          with("\"threads\":", "\"threads\":\"two\",\"t\":"), with("\"processor\":", "\"p\":"),
+          std::string(10000, '[')}) {
         EXPECT_FALSE(record_from_json(bad)) << bad.substr(0, 200);
     }
     EXPECT_TRUE(record_from_json(good));
@@ -172,38 +179,74 @@ TEST_F(Records, TheBookGivesTheLatestOutcomeForAKernelAndTarget) {
     Record other_target = record("vector=16 unroll=8");
     other_target.isa = InstructionSet::x86_64;
     append({record("vector=4"), record("vector=8"), other_target, trial});
-    const auto found = book().find(kernel(), InstructionSet::x86_64_avx2);
-    ASSERT_TRUE(found);
-    EXPECT_EQ(found->record.schedule.vector, 8);
-    EXPECT_FALSE(found->stale);
-    EXPECT_FALSE(book().find(kernel(), InstructionSet::x86_64_avx512));
+    const auto latest = found(book());
+    ASSERT_TRUE(latest);
+    EXPECT_EQ(latest->record.schedule.vector, 8);
+    EXPECT_FALSE(latest->stale);
+    EXPECT_FALSE(found(book(), InstructionSet::x86_64_avx512));
     KernelSpec other = kernel();
     other.outer = 5;
-    EXPECT_FALSE(book().find(other, InstructionSet::x86_64_avx2));
+    EXPECT_FALSE(book().find(other, InstructionSet::x86_64_avx2, this_tuning_key().processor));
 }
 
 TEST_F(Records, RecordsOfOtherVersionsAreStaleAndComeSecond) {
     Record old = record("vector=4");
     old.key.generator = "fusebn 0.0.1, Halide 20.0.0, LLVM 21.0.0";
     append({old});
-    ASSERT_TRUE(book().find(kernel(), InstructionSet::x86_64_avx2));
-    EXPECT_TRUE(book().find(kernel(), InstructionSet::x86_64_avx2)->stale);
+    ASSERT_TRUE(found(book()));
+    EXPECT_TRUE(found(book())->stale);
     append({record("vector=8"), old});
-    const auto found = book().find(kernel(), InstructionSet::x86_64_avx2);
-    ASSERT_TRUE(found);
-    EXPECT_FALSE(found->stale);
-    EXPECT_EQ(found->record.schedule.vector, 8);
+    const auto latest = found(book());
+    ASSERT_TRUE(latest);
+    EXPECT_FALSE(latest->stale);
+    EXPECT_EQ(latest->record.schedule.vector, 8);
 }
 
-TEST_F(Records, AnotherMachinesRecordsAreTakenOnRequestAlone) {
-    append({of_machine("Bulldozer 8, L1 16 KB"), of_machine("Bulldozer 9, L1 16 KB")});
-    EXPECT_FALSE(book().find(kernel(), InstructionSet::x86_64_avx2));
-    ASSERT_EQ(book().remarks().size(), 1u);
-    EXPECT_NE(book().remarks()[0].find("no record is of this machine"), std::string::npos);
-    EXPECT_NE(book().remarks()[0].find("Bulldozer 9"), std::string::npos);
-    EXPECT_TRUE(book({"dozer 9"}).find(kernel(), InstructionSet::x86_64_avx2));
-    EXPECT_THROW(book({"Bulldozer"}), std::runtime_error);  // which of the two?
+TEST_F(Records, ThoseOfEveryProcessorCountForIt) {
+    append({of_machine("Bulldozer 8, L1 16 KB", bulldozer), of_machine("Skylake, L1 32 KB", skylake)});
+    const RecordBook both = book();
+    EXPECT_EQ(both.processors(), (std::set<std::string>{bulldozer, skylake}));
+    ASSERT_TRUE(both.find(kernel(), InstructionSet::x86_64_avx2, skylake));
+    EXPECT_EQ(both.find(kernel(), InstructionSet::x86_64_avx2, skylake)->record.key.machine, "Skylake, L1 32 KB");
+    EXPECT_TRUE(both.find(kernel(), InstructionSet::x86_64_avx2, bulldozer));
+    EXPECT_FALSE(found(both));
+    ASSERT_EQ(both.remarks().size(), 1u);
+    EXPECT_NE(both.remarks()[0].find("no record is of this machine"), std::string::npos);
+    EXPECT_NE(both.remarks()[0].find("Bulldozer 8"), std::string::npos);
+    // Those that are named, and no others.
+    EXPECT_EQ(book({"dozer"}).processors(), std::set<std::string>{bulldozer});
+    EXPECT_EQ(book({"dozer", "Sky"}).processors().size(), 2u);
     EXPECT_THROW(book({"8086"}), std::runtime_error);
+}
+
+TEST_F(Records, OfMachinesWithOneProcessorOneCounts) {
+    append({of_machine("Bulldozer 8, L1 16 KB", bulldozer), of_machine("Bulldozer 8, L1 32 KB", bulldozer)});
+    try {
+        book();
+        FAIL() << "which of the two?";
+    } catch (const std::runtime_error& e) {
+        const std::string said = e.what();
+        EXPECT_EQ(said.find("--tuned-on: several machines have the processor " + std::string(bulldozer)), 0u) << said;
+        EXPECT_NE(said.find("Bulldozer 8, L1 32 KB"), std::string::npos) << said;
+    }
+    ASSERT_TRUE(book({"L1 32"}).find(kernel(), InstructionSet::x86_64_avx2, bulldozer));
+    EXPECT_EQ(book({"L1 32"}).find(kernel(), InstructionSet::x86_64_avx2, bulldozer)->record.key.machine,
+              "Bulldozer 8, L1 32 KB");
+}
+
+TEST_F(Records, ThisMachineComesBeforeOthersWithItsProcessor) {
+    Record other = of_machine("Twin");
+    other.schedule.vector = 4;
+    append({other});
+    ASSERT_TRUE(found(book()));
+    EXPECT_EQ(found(book())->record.schedule.vector, 4);
+    ASSERT_EQ(book().remarks().size(), 1u);
+    EXPECT_NE(book().remarks()[0].find("of one with its processor there are:\n  Twin"), std::string::npos)
+        << book().remarks()[0];
+    append({record("vector=16"), other});
+    EXPECT_EQ(found(book())->record.schedule.vector, 16);
+    EXPECT_TRUE(book().remarks().empty());
+    EXPECT_EQ(found(book({"Twin"}))->record.schedule.vector, 4);
 }
 
 TEST(ShippedRecords, AreOutcomesThatCanBeRead) {
@@ -215,6 +258,7 @@ TEST(ShippedRecords, AreOutcomesThatCanBeRead) {
         for (const Record& r : read.records) {
             EXPECT_EQ(r.kind, Record::Kind::best) << r.kernel;
             EXPECT_EQ(machine_text(r.key), machine_text(read.records.front().key)) << "a file a machine";
+            EXPECT_EQ(r.key.processor, read.records.front().key.processor);
         }
         ++files;
     }
@@ -224,8 +268,8 @@ TEST(ShippedRecords, AreOutcomesThatCanBeRead) {
 TEST_F(Records, ThreadsArePartOfTheMachine) {
     Record r = record();
     r.key.threads += 1;
-    append({r});
-    EXPECT_FALSE(book().find(kernel(), InstructionSet::x86_64_avx2));
+    append({r, record()});
+    EXPECT_EQ(found(book())->record.key.threads, this_tuning_key().threads);
 }
 
 Record of_device(const std::string& name, InstructionSet isa = InstructionSet::cuda_sm_90) {
@@ -233,6 +277,7 @@ Record of_device(const std::string& name, InstructionSet isa = InstructionSet::c
     r.isa = isa;
     r.key.machine = name;
     r.key.threads = 0;
+    r.key.processor = "";
     return r;
 }
 
@@ -251,7 +296,7 @@ TEST_F(Records, ADevicesHaveNoThreadsOfTheHostAndAScheduleOfADevice) {
     EXPECT_FALSE(record_from_json(with_target(to_json(record()), "x86-64-avx2", "cuda-sm_90")));
 }
 
-TEST_F(Records, OfEachKindOfTargetOneMachineCounts) {
+TEST_F(Records, OfEachKindOfDeviceOneCounts) {
     setenv("FUSEBN_LIBCUDA", "/nowhere/libcuda.so.1", 1);
     append({record(), of_device("GPU 4070"), of_device("GPU 4070 Ti"), of_device("Bulldozer")});
     const auto cuda = [&](const std::vector<std::string>& tuned_on) {
@@ -262,10 +307,10 @@ TEST_F(Records, OfEachKindOfTargetOneMachineCounts) {
     ASSERT_EQ(book().remarks().size(), 1u);
     EXPECT_NE(book().remarks()[0].find("no device here"), std::string::npos) << book().remarks()[0];
     EXPECT_NE(book().remarks()[0].find("GPU 4070 Ti"), std::string::npos);
-    // A GPU that is named, and this machine's CPU.
+    // A GPU that is named, and all CPUs.
     ASSERT_TRUE(cuda({"4070 Ti"}));
     EXPECT_EQ(cuda({"4070 Ti"})->record.key.machine, "GPU 4070 Ti");
-    EXPECT_TRUE(book({"4070 Ti"}).find(kernel(), InstructionSet::x86_64_avx2));
+    EXPECT_TRUE(found(book({"4070 Ti"})));
     EXPECT_TRUE(book({"4070 Ti"}).remarks().empty());
     // A whole name is no part of another.
     ASSERT_TRUE(cuda({"GPU 4070"}));
@@ -273,10 +318,9 @@ TEST_F(Records, OfEachKindOfTargetOneMachineCounts) {
     EXPECT_THROW(cuda({"4070"}), std::runtime_error);
     EXPECT_THROW(cuda({"4070 Ti", "Bulldozer"}), std::runtime_error);
     // A CPU and a GPU.
-    append({of_machine("Bulldozer 8")});
+    append({of_machine("Bulldozer 8", bulldozer)});
     ASSERT_TRUE(cuda({"Bulldozer 8", "4070 Ti"}));
-    EXPECT_EQ(book({"Bulldozer 8", "4070 Ti"}).find(kernel(), InstructionSet::x86_64_avx2)->record.key.machine,
-              "Bulldozer 8");
+    EXPECT_EQ(book({"Bulldozer 8", "4070 Ti"}).processors(), std::set<std::string>{bulldozer});
     // A library for CPUs has no device to be asked about.
     EXPECT_TRUE(RecordBook({path}, {}, generator_version(), {InstructionSet::x86_64_avx2}).remarks().empty());
     unsetenv("FUSEBN_LIBCUDA");

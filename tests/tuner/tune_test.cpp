@@ -16,7 +16,9 @@
 
 #include "compiler/build.h"
 #include "compiler/files.h"
+#include "compiler/plan.h"
 #include "compiler/variant.h"
+#include "fusebn/parallel.h"
 #include "tuner/subjects.h"
 
 using namespace fusebn;
@@ -64,9 +66,17 @@ protected:
         r.schedule = parse_schedule(schedule, {});
         RecordAppender(records).append(r);
     }
+    // The variant that this processor takes.
+    static const ManifestVariant& own(const ManifestKernel& kernel) {
+        const ManifestVariant* variant = nullptr;
+        for (const ManifestVariant& v : kernel.variants) {
+            if (is_for_processor(v.processor, processor())) variant = &v;
+        }
+        return *variant;
+    }
     static std::string origin(const Manifest& m, const KernelSpec& k) {
         for (const ManifestKernel& kernel : m.kernels) {
-            if (kernel.kernel == k) return kernel.variants.front().origin;
+            if (kernel.kernel == k) return own(kernel).origin;
         }
         return "";
     }
@@ -146,7 +156,9 @@ TEST_F(Tune, BuildTakesWhatWasFound) {
     EXPECT_EQ(origin(m, rows(Op::backward)), "default");
     for (const ManifestKernel& k : m.kernels) {
         if (!(k.kernel == planar(Op::train_forward))) continue;
-        EXPECT_TRUE(k.variants.front().schedule == parse_schedule("vector=4 unroll=2", {}));
+        EXPECT_TRUE(own(k).schedule == parse_schedule("vector=4 unroll=2", {}));
+        EXPECT_EQ(own(k).processor, this_tuning_key().processor);
+        EXPECT_EQ(k.variants.front().origin, "default") << "any other processor's";
     }
     EXPECT_EQ(origin(manifest_from_json(read_file(directory / "library/tuned_lib.json")), planar(Op::train_forward)),
               "tuned");
@@ -170,7 +182,7 @@ TEST_F(Tune, AScheduleThatIsNotLegalIsNotUsed) {
     EXPECT_EQ(origin(m, rows(Op::backward)), "stale");
     for (const ManifestKernel& k : m.kernels) {
         if (!(k.kernel == rows(Op::backward))) continue;
-        EXPECT_TRUE(k.variants.front().schedule == default_schedule(k.kernel));
+        EXPECT_TRUE(own(k).schedule == default_schedule(k.kernel));
     }
 }
 

@@ -51,7 +51,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct or an argument list below changes. A table of another version is refused. */
-#define FUSEBN_ABI_VERSION 3
+#define FUSEBN_ABI_VERSION 4
 
 typedef enum fusebn_op { FUSEBN_OP_INFERENCE = 0, FUSEBN_OP_TRAIN_FORWARD = 1, FUSEBN_OP_BACKWARD = 2 } fusebn_op;
 typedef enum fusebn_view { FUSEBN_VIEW_PLANAR = 0, FUSEBN_VIEW_INTERLEAVED = 1 } fusebn_view;
@@ -173,6 +173,9 @@ typedef struct fusebn_variant {
     const char* schedule; /* text form; how the loops run, never what they compute */
     fusebn_entry entry;
     fusebn_entry entry_unaligned; /* the same for any tensors; NULL where entry takes any */
+    const char* processor;        /* a CPU that the schedule is for, or how the names of several begin, in whole words:
+                                     "AuthenticAMD family 25 model 17" (CPUID's vendor; numbers as /proc/cpuinfo has
+                                     them); NULL: any */
 } fusebn_variant;
 
 #define FUSEBN_ANY (-1)
@@ -188,7 +191,7 @@ typedef struct fusebn_kernel {
     int32_t extents[3]; /* planar: n, c, s; interleaved: r, c, 1. FUSEBN_ANY: known at run time only */
     int32_t large;      /* 1: addresses more than 2^31 - 1 elements (64-bit offsets) */
     int32_t variant_count;
-    const fusebn_variant* variants; /* ascending isa */
+    const fusebn_variant* variants; /* ascending isa, and of one the variants for any CPU first */
 } fusebn_kernel;
 
 typedef struct fusebn_kernel_table {

@@ -43,4 +43,9 @@ InstructionSet instruction_set();
 Status set_instruction_set(InstructionSet isa);
 bool supports(InstructionSet isa);
 
+// This CPU as a library's variants name it, "AuthenticAMD family 25 model 17", or what FUSEBN_PROCESSOR says instead
+// (such a name, or how it begins: "GenuineIntel"). Of a kernel's variants for one instruction set a layer takes the one
+// that names most of it; they differ in schedule alone, so in speed and not in a bit. "" where there is no CPUID.
+const char* processor();
+
 }  // namespace fusebn

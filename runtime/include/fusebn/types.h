@@ -60,6 +60,14 @@ enum class InstructionSet : std::int32_t {
 constexpr bool is_cuda(InstructionSet v) { return v >= InstructionSet::cuda_sm_80 && v < InstructionSet::opencl; }
 constexpr bool is_device(InstructionSet v) { return v >= InstructionSet::cuda_sm_80; }
 
+// Whether a variant of fusebn_variant::processor `named` is for `processor`: its name, or whole words that it begins
+// with. "" is for all.
+constexpr bool is_for_processor(std::string_view named, std::string_view processor) {
+    if (named.empty()) return true;
+    return processor.substr(0, named.size()) == named &&
+           (processor.size() == named.size() || processor[named.size()] == ' ');
+}
+
 // The order of a tensor's extents, outermost first.
 //   [B, D]       NC            BatchNorm1d
 //   [B, D, T]    NCL           BatchNorm1d
