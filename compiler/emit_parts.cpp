@@ -18,7 +18,7 @@ namespace fusebn {
 namespace {
 
 // All that a generated object may ask of the program it is linked into; all of it is libc.
-constexpr std::string_view allowed_symbols[] = {"aligned_alloc", "free", "memcpy", "memset", "memmove"};
+constexpr std::string_view allowed_symbols[] = {"memcpy", "memset", "memmove"};
 
 }  // namespace
 

@@ -1,8 +1,7 @@
-; What a kernel needs of a runtime, linked into each kernel and inlined: a few functions over the caller's context and
-; libc. fusebn_context begins with its parallel_for (kernel_abi.h).
+; What a kernel needs of a runtime, linked into each kernel and inlined: a few functions over the caller's context.
+; fusebn_context is {parallel_for, pool, launch, allocate, device, take, give} (kernel_abi.h).
 
-declare ptr @aligned_alloc(i64, i64)
-declare void @free(ptr)
+%fusebn_context = type { ptr, ptr, ptr, ptr, ptr, ptr, ptr }
 
 define i32 @halide_do_par_for(ptr %context, ptr %task, i32 %min, i32 %count, ptr %closure) {
   %parallel_for = load ptr, ptr %context, align 8
@@ -14,12 +13,16 @@ define i32 @halide_do_par_for(ptr %context, ptr %task, i32 %min, i32 %count, ptr
 define ptr @halide_malloc(ptr %context, i64 %bytes) {
   %padded = add i64 %bytes, 127
   %lines = and i64 %padded, -64
-  %memory = tail call ptr @aligned_alloc(i64 64, i64 %lines)
+  %take_field = getelementptr %fusebn_context, ptr %context, i64 0, i32 5
+  %take = load ptr, ptr %take_field, align 8
+  %memory = tail call noalias align 64 ptr %take(ptr %context, i64 %lines) nounwind
   ret ptr %memory
 }
 
 define void @halide_free(ptr %context, ptr %memory) {
-  tail call void @free(ptr %memory)
+  %give_field = getelementptr %fusebn_context, ptr %context, i64 0, i32 6
+  %give = load ptr, ptr %give_field, align 8
+  tail call void %give(ptr %context, ptr %memory) nounwind
   ret void
 }
 

@@ -32,28 +32,27 @@
 //             alone (training 64x14x14 with a residual 1.31 times as fast without, 32x28x28 1.13), and slabs of at most
 //             twice the L2 cache (1.6 MB: 1.22 to 1.44 without; two branches' 1.2 MB: 1.3; 0.8 MB: not), interleaved
 //             where a chunk takes at most half of the L2 cache (2048 channels: 1.1 without).
-//   repeat    once where no prefetch is dropped (else 1.04 to 1.22 times as long). Elsewhere
-//             where the tensors exceed the L3 cache and are prefetched. planar: where they are 1.5 times the L3 cache,
-//             below which prefetches are hardly dropped (backward 128x28x28: 0.8), or are stored through the cache
-//             (training 2048x7x7, second branch or residual: 1.28 and 1.14 times as fast), and a task's slabs are
-//             within twice the L2 cache (64x112x112, whose slabs are 1.6 MB: 0.96). 8 where x alone is read (training
-//             256x56x56: 1.28 to 1.4 times as fast, 512x28x28 1.34), 4 where several tensors are (backward, residuals:
-//             1.0 to 1.28 times as fast as once, and 0.87 to 1.2 times as 8, in geometric mean 1.04), and where a turn
-//             is less than a line. interleaved: 4 (1.02 to 1.1).
+//   repeat    once where no prefetch is dropped (else 1.04 to 1.22 times as long), and where a task's slabs are larger
+//             than two L2 caches (64x112x112, whose slabs are 1.6 MB: 0.96 by repeating). Elsewhere, where the tensors
+//             leave the cache and are prefetched, planar 8 where x alone is read and the tensors are 1.5 times the L3
+//             cache (training 256x56x56: 1.28 to 1.4 times as fast, 512x28x28 1.34), and a turn is a line at least;
+//             else 4 (backward 112x28x28 to 160x28x28 1.31 to 1.44 times as fast as once, training 128x28x28 with a
+//             residual 1.3, 192x28x28 1.14, backward 1280x7x7 1.17, 384x14x14 0.98; of larger ones backward and
+//             residuals 1.0 to 1.28, and 0.87 to 1.2 times as 8, in geometric mean 1.04). interleaved: 4 (1.02 to 1.1).
 //   block     interleaved: channels whose chunk fits the L2 cache and whose accumulators (12 bytes a channel) fit half
-//             of the L1 cache, at least 4 lines to a row. Wider is better, as rows are then read as they lie (on a
-//             processor with 2 MB of L2 backward of 512 and 1024 channels with two branches is 1.2 times as fast
-//             without blocks as with 336). Few rows are few groups of chunks, which are what threads share: then
-//             narrower, down to 64, until there are six tasks (1024x512: training 1.36 times as fast, backward 1.58;
-//             but 6272 rows, seven groups, 1.03 to 1.12 times as fast in whole rows).
+//             of the L1 cache, at least 4 lines to a row, and all blocks alike. Wider is better, as rows are then read
+//             as they lie (6272x512, 6272x1024 and 25088x512 in blocks of 336: 1.05 to 1.4 times as long). Few rows are
+//             few groups of chunks, which are what threads share: then narrower, until there are six tasks (1568x1024:
+//             1.1 to 1.2 times as fast in four blocks as in one, 1.2 as in two of 688 and 336; but 6272 rows, seven
+//             groups, 1.03 to 1.12 times as fast in whole rows).
 //   unroll    4 vectors, fewer where a row is shorter than half of that: what is beyond its end is masked, and costs
 //             all the same (3 interleaved channels).
 //   ahead     interleaved, where the tensors are streamed or would be, of 128 channels and more: 2. Three numbers a
 //             channel are then read beside x, so fewer lines of x are under way at once (inference, 256 channels: 0.86
 //             of a copy without, 0.97 with). Harmful where that is not so: planar 0.84.
 //   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward that
-//             prefetches: 32, whole pairs of lines (on AVX-512 1.08 to 1.15 times as fast, on AVX2 the same). Less
-//             where a streamed row is no multiple.
+//             prefetches: 32, whole pairs of lines (on AVX-512 1.08 to 1.15 times as fast, on AVX2 the same), and on
+//             one thread too (32x128: training 1.1, backward 1.15). Less where a streamed row is no multiple.
 
 #include <algorithm>
 
@@ -73,6 +72,8 @@ namespace {
 constexpr std::int64_t serial_bytes = 64 << 10;
 constexpr std::int64_t task_bytes = 128 << 10;
 constexpr std::int64_t run_bytes = 12 << 10;
+
+std::int64_t parts(std::int64_t of, std::int64_t size) { return (of + size - 1) / size; }
 
 std::int64_t or_if_any(std::int64_t extent, std::int64_t guess) { return extent == any_extent ? guess : extent; }
 
@@ -135,23 +136,20 @@ void by_rows(Schedule& s, const Known& k) {
 
 void interleaved_sums(Schedule& s, const Known& k) {
     if (s.parallel == Schedule::Parallel::chunks) return;
+    const bool pairs_of_lines = k.spec.channels >= 64 && k.spec.channels % 32 == 0;
     using namespace numerics::interleaved;
     const std::int64_t fits =
         std::min(k.caches.l2 / (chunk_rows * k.element * k.moved.read_twice), k.caches.l1 / 2 / 12);
-    const std::int64_t block = std::max<std::int64_t>(64, fits / 16 * 16);
-    s.block = k.channels > block ? static_cast<int>(block) : 0;
-    constexpr std::int64_t group_rows = chunk_rows * chunks_per_group;
-    const std::int64_t groups = (k.outer + group_rows - 1) / group_rows;
-    constexpr std::int64_t enough = 6;
-    while (k.spec.channels != any_extent && s.parallel != Schedule::Parallel::none && k.channels > 64) {
-        const std::int64_t now = s.block > 0 ? s.block : k.channels;
-        if (groups * ((k.channels + now - 1) / now) >= enough || now <= 64) break;
-        s.block = static_cast<int>(std::max<std::int64_t>(64, (now / 2 + 15) / 16 * 16));
-    }
-    if (!k.run_can_be_fetched() || k.bytes() <= static_cast<double>(k.caches.l3) / 2) return;
+    std::int64_t blocks = parts(k.channels, std::max<std::int64_t>(64, fits));
+    const std::int64_t groups = parts(k.outer, chunk_rows * chunks_per_group);
+    constexpr std::int64_t enough = 6, narrowest = 48;
+    const bool shared = k.spec.channels != any_extent && s.parallel != Schedule::Parallel::none;
+    while (shared && groups * blocks < enough && k.channels >= 2 * blocks * narrowest) blocks *= 2;
+    if (blocks > 1) s.block = static_cast<int>(parts(parts(k.channels, blocks), 16) * 16);
+    const bool fetched = k.run_can_be_fetched() && k.bytes() > static_cast<double>(k.caches.l3) / 2;
     const std::int64_t chunk = chunk_rows * k.channels * k.element * k.moved.read_twice;
-    s.prefetch = k.caches.drops_prefetches || chunk <= k.caches.l2 / 2 ? 1 : 0;
-    if (k.spec.channels >= 64 && k.spec.channels % 32 == 0) {
+    s.prefetch = fetched && (k.caches.drops_prefetches || chunk <= k.caches.l2 / 2) ? 1 : 0;
+    if (pairs_of_lines && (fetched || s.parallel == Schedule::Parallel::none)) {
         s.vector = 32;
         s.unroll = 2;
     }
@@ -162,11 +160,8 @@ int repeats(const Schedule& s, const Known& k) {
     if (k.spec.view == View::interleaved) return 4;
     if (k.slabs() * s.task > 2 * static_cast<double>(k.caches.l2)) return 1;
     constexpr std::int64_t line = 64;
-    if (k.bytes() > 1.5 * static_cast<double>(k.caches.l3)) {
-        const bool only_x = k.moved.read == 1;
-        return only_x && s.vector * s.unroll * k.element >= line ? 8 : 4;
-    }
-    return s.store == Schedule::Store::cached ? 4 : 1;
+    const bool only_x = k.moved.read == 1, far_beyond = k.bytes() > 1.5 * static_cast<double>(k.caches.l3);
+    return only_x && far_beyond && s.vector * s.unroll * k.element >= line ? 8 : 4;
 }
 
 // For tensors that leave the cache.

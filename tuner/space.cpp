@@ -4,6 +4,8 @@
 #include <cmath>
 #include <set>
 
+#include "generators/numerics.h"
+
 namespace fusebn {
 
 namespace {
@@ -45,6 +47,19 @@ Sizes sizes(const KernelSpec& spec, const Traffic& moved) {
     const double element = element_bytes(spec.dtype);
     const double outer = static_cast<double>(spec.outer), inner = static_cast<double>(spec.inner);
     return {outer * static_cast<double>(spec.channels) * inner, element, moved.read_twice * outer * inner * element};
+}
+
+// Tasks of the loop that makes sums, where it is one of its own.
+double sum_tasks(const KernelSpec& spec, const Schedule& s) {
+    const auto parts = [](std::int64_t of, std::int64_t size) { return static_cast<double>((of + size - 1) / size); };
+    const double channels = static_cast<double>(spec.channels);
+    if (spec.view == View::planar) {
+        return channels * parts(planar_chunks(spec), numerics::planar::chunks_per_group);
+    }
+    using namespace numerics::interleaved;
+    const double blocks = s.block > 0 ? parts(spec.channels, s.block) : 1;
+    return blocks *
+           parts(spec.outer, s.parallel == Schedule::Parallel::chunks ? chunk_rows : chunk_rows * chunks_per_group);
 }
 
 }  // namespace
@@ -96,8 +111,9 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
 
     double cost = moved.read * tensor * from_afar;
     // Sums, with nothing under way; but where slabs are far larger than the L2 cache, what is fetched early may push
-    // out what is read next (64x112x112 is 1.3 times as fast with one processor's prefetches, and without another's).
-    if (reduces && by_channel && beyond && s.prefetch == 0) cost *= size.slab * s.task > 2 * l2 ? 1.02 : 1.3;
+    // out what is read next.
+    const bool wants_prefetch = caches.drops_prefetches || size.slab * s.task <= 2 * l2;
+    if (reduces && by_channel && beyond && wants_prefetch != (s.prefetch > 0)) cost *= wants_prefetch ? 1.3 : 1.1;
     if (reduces) {
         const double kept = size.slab * s.task;
         const double again = !by_channel                      ? from_afar
@@ -106,8 +122,8 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
                                                               : from_afar;
         cost += moved.read_twice * tensor * again;
     }
-    // Not all that is asked for comes, where all of it comes from memory.
-    if ((s.prefetch > 0 || s.ahead > 0) && beyond && s.repeat == 1) cost *= 1.05;
+    // Not all that is asked for comes, where all of it comes from memory; or it comes at once.
+    if ((s.prefetch > 0 || s.ahead > 0) && beyond && (s.repeat == 1) == caches.drops_prefetches) cost *= 1.05;
     const bool streams = s.store == Schedule::Store::stream;
     cost += moved.written * tensor * (beyond ? (streams ? 1 : 2) : (streams ? 1.3 : l3_byte));
 
@@ -124,11 +140,16 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
         // Two threads move more than one from memory, but not twice as much.
         return cost * (beyond ? std::min(threads, 2) * 0.8 : threads);
     }
+    const auto turns = [&](double count) { return std::ceil(count / threads) * threads / count; };
+    double all = loop_bytes;
+    if (reduces && !by_channel) {
+        const double count = sum_tasks(spec, s), sums = moved.read_twice * tensor * from_afar;
+        all += sums * (turns(count) - 1) + count * task_bytes + loop_bytes;
+    }
     const std::int64_t units = spec.view == View::planar ? spec.channels : spec.outer;
     const double rows = by_channel || spec.view == View::interleaved ? 1 : static_cast<double>(spec.outer);
     const double count = std::ceil(static_cast<double>(units) / s.task) * rows;
-    const double turns = std::ceil(count / threads) * threads / count;
-    return cost * turns + count * task_bytes + loop_bytes * (reduces && !by_channel ? 2 : 1);
+    return all + cost * turns(count) + count * task_bytes;
 }
 
 int distance(const Schedule& a, const Schedule& b) {

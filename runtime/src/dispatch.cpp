@@ -267,11 +267,12 @@ Status KernelIndex::refuse_variants(const fusebn_kernel& row) const {
     std::int32_t least_of_kind = -1;  // of variants for a better device of this kind
     for (int i = 0; i < row.variant_count; ++i) {
         const auto isa = static_cast<InstructionSet>(row.variants[i].isa);
+        const std::string_view only = processor_of(row.variants[i]);
+        // One for any processor, which comes first, says as much as those for some.
+        if (!only.empty() && i > 0 && row.variants[i - 1].isa == row.variants[i].isa) continue;
         if (i > 0) variants += ", ";
         variants += name_of(isa);
-        if (const std::string_view only = processor_of(row.variants[i]); !only.empty()) {
-            variants += sentence(" on ", only);
-        }
+        if (!only.empty()) variants += sentence(" on ", only);
         only_devices &= is_device(isa);
         if (is_cuda(isa) && device_.lowest == FUSEBN_ISA_CUDA_SM_80) least_of_kind = row.variants[i].isa;
     }

@@ -13,6 +13,7 @@
 #include "context.h"
 #include "pool.h"
 #include "text.h"
+#include "working_memory.h"
 
 namespace fusebn {
 namespace detail {
@@ -145,8 +146,8 @@ int users_parallel_for(const fusebn_context* context, fusebn_task task, std::int
     return first_error;
 }
 
-const fusebn_context pool_context{pool_parallel_for, nullptr, nullptr, nullptr, nullptr};
-fusebn_context users_context{users_parallel_for, nullptr, nullptr, nullptr, nullptr};
+const fusebn_context pool_context{pool_parallel_for, nullptr, nullptr, nullptr, nullptr, take_memory, give_memory};
+fusebn_context users_context{users_parallel_for, nullptr, nullptr, nullptr, nullptr, take_memory, give_memory};
 
 // Waits for a loop in progress; false from within one, where that would be for ever.
 bool take_turn() noexcept {
@@ -165,6 +166,7 @@ void stop_pool() noexcept {
 // At exit, or when the shared library that this is part of is closed: no thread may be left in its code.
 struct AtExit {
     ~AtExit() {
+        drop_memory(true);
         if (!take_turn()) return;
         stop_pool();
         pool_is_gone = true;

@@ -17,7 +17,7 @@ using namespace codegen;
 
 namespace {
 
-const std::set<std::string> libc = {"aligned_alloc", "free", "memcpy", "memset", "memmove"};
+const std::set<std::string> libc = {"memcpy", "memset", "memmove"};
 
 LibrarySpec small_library(const std::string& name) {
     return {name,

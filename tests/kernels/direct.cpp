@@ -18,6 +18,9 @@ int backwards(const fusebn_context* context, fusebn_task task, std::int32_t min,
     return 0;
 }
 
+void* take(const fusebn_context*, std::uint64_t bytes) { return std::aligned_alloc(64, bytes); }
+void give(const fusebn_context*, void* memory) { std::free(memory); }
+
 struct Buffer {
     fusebn_buffer buffer{};
     fusebn_dim dims[3] = {};
@@ -88,7 +91,7 @@ Direct train_forward_add(const fusebn_kernel& row, InstructionSet isa, const Cas
     double eps = 1e-5, momentum = 0.1;
     std::int32_t ddof = 1;
     float alpha = slope;
-    const fusebn_context context{backwards, nullptr, nullptr, nullptr, nullptr};
+    const fusebn_context context{backwards, nullptr, nullptr, nullptr, nullptr, take, give};
     const fusebn_context* context_pointer = &context;
     void* arguments[] = {&context_pointer,
                          &x->buffer,

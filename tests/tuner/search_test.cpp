@@ -56,6 +56,36 @@ TEST(Space, TheModelKnowsWhatMustMove) {
     EXPECT_LT(cost("task=1"), cost("task=32"));  // whose slabs fit no cache
 }
 
+TEST(Space, TheModelKnowsWhatThreadsShareOut) {
+    const KernelSpec k{Op::train_forward,
+                       View::interleaved,
+                       DataType::f32,
+                       Activation::relu,
+                       Residual::none,
+                       1024,
+                       512,
+                       1};  // one group of chunks
+    const auto cost = [&](const std::string& keys) {
+        return predicted_cost(k, spec_schedule(keys, k, default_schedule(k)), {}, 2);
+    };
+    EXPECT_LT(cost("parallel=chunks block=0"), cost("parallel=rows block=0"));
+    EXPECT_LT(cost("parallel=rows block=256"), cost("parallel=rows block=0"));
+}
+
+TEST(Space, TheModelKnowsWhatAProcessorDoesWithPrefetches) {
+    KernelSpec k = planar(Op::train_forward);
+    k.channels = 64;
+    k.inner = 12544;
+    const CacheModel dropped, carried_out = model_for("GenuineIntel", {});
+    const auto cost = [&](const std::string& keys, const CacheModel& caches) {
+        return predicted_cost(k, spec_schedule(keys, k, default_schedule(k)), caches, 2);
+    };
+    EXPECT_LT(cost("prefetch=1 repeat=4", dropped), cost("prefetch=1 repeat=1", dropped));
+    EXPECT_LT(cost("prefetch=1 repeat=1", carried_out), cost("prefetch=1 repeat=4", carried_out));
+    EXPECT_GT(cost("prefetch=0", dropped), 1.2 * cost("prefetch=1 repeat=1", dropped));
+    EXPECT_LT(cost("prefetch=0", carried_out), cost("prefetch=1 repeat=1", carried_out)) << "slabs of 1.6 MB";
+}
+
 TEST(Search, ProposesNothingTwice) {
     Search search = search_of(planar(Op::backward));
     std::set<std::string> seen = {to_text(search.base())};

@@ -145,7 +145,7 @@ typedef struct fusebn_context {
                         uint8_t* closure);
     void* pool; /* for parallel_for's own use */
 
-    /* The rest is asked for by variants for a device alone.
+    /* The next three are asked for by variants for a device alone.
      *
      * Launches `function` of `code` with grid[3] blocks of block[3] threads and so many bytes of shared memory, after
      * what was launched before it. Nothing where a grid's extent is 0. arguments[i] points to the value, of sizes[i]
@@ -158,6 +158,10 @@ typedef struct fusebn_context {
      * (launches that use it may still be under way then). Returns 0 or a code, which becomes the kernel's. */
     int (*allocate)(const struct fusebn_context* context, fusebn_buffer* buffer);
     void* device; /* for their own use */
+
+    /* Working memory of `bytes`, a multiple of 64, at a multiple of 64, or NULL; and back. From any thread. */
+    void* (*take)(const struct fusebn_context* context, uint64_t bytes);
+    void (*give)(const struct fusebn_context* context, void* memory);
 } fusebn_context;
 
 /* Returns 0, or FUSEBN_KERNEL_OUT_OF_MEMORY (nothing has been written to y then), or what a function of the context
