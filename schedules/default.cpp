@@ -27,7 +27,8 @@
 //             stored, the next one's x comes into the L2 cache, where its statistics are made (256x56x56: 1.35 times as
 //             fast; from the L3 cache, 2048x7x7: 1.2 times, backward 256x14x14: 1.3).
 //             interleaved train_forward and backward: 1 with tensors beyond half of the L3 cache (backward 256x56x56:
-//             1.4 times as fast; 64 channels within some hundredths, either way).
+//             1.4 times as fast; 25088 rows of 72 to 200 channels 1.1 to 1.9; 64 channels within some hundredths,
+//             either way), of up to 32 channels with tensors beyond all of it (100352x24: 1.02 to 1.17 without).
 //             Where a processor drops no prefetch they cost more and gain less: planar with tensors beyond the L3 cache
 //             alone (training 64x14x14 with a residual 1.31 times as fast without, 32x28x28 1.13), and slabs of at most
 //             twice the L2 cache (1.6 MB: 1.22 to 1.44 without; two branches' 1.2 MB: 1.3; 0.8 MB: not), interleaved
@@ -50,9 +51,10 @@
 //   ahead     interleaved, where the tensors are streamed or would be, of 128 channels and more: 2. Three numbers a
 //             channel are then read beside x, so fewer lines of x are under way at once (inference, 256 channels: 0.86
 //             of a copy without, 0.97 with). Harmful where that is not so: planar 0.84.
-//   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward that
-//             prefetches: 32, whole pairs of lines (on AVX-512 1.08 to 1.15 times as fast, on AVX2 the same), and on
-//             one thread too (32x128: training 1.1, backward 1.15). Less where a streamed row is no multiple.
+//   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward that prefetches: 32, whole pairs of
+//             lines (on AVX-512 1.08 to 1.15 times as fast, on AVX2 the same; backward with 16 instead 0.97 to 1.04 and
+//             1.0 to 1.11), and on one thread too (32x128: training 1.1, backward 1.15). Less where a streamed row is
+//             no multiple.
 
 #include <algorithm>
 
@@ -146,10 +148,12 @@ void interleaved_sums(Schedule& s, const Known& k) {
     const bool shared = k.spec.channels != any_extent && s.parallel != Schedule::Parallel::none;
     while (shared && groups * blocks < enough && k.channels >= 2 * blocks * narrowest) blocks *= 2;
     if (blocks > 1) s.block = static_cast<int>(parts(parts(k.channels, blocks), 16) * 16);
-    const bool fetched = k.run_can_be_fetched() && k.bytes() > static_cast<double>(k.caches.l3) / 2;
+    const double far = static_cast<double>(k.caches.l3) / (k.channels > 32 ? 2 : 1);
+    const bool fetched = k.run_can_be_fetched() && k.bytes() > far;
     const std::int64_t chunk = chunk_rows * k.channels * k.element * k.moved.read_twice;
     s.prefetch = fetched && (k.caches.drops_prefetches || chunk <= k.caches.l2 / 2) ? 1 : 0;
-    if (pairs_of_lines && (fetched || s.parallel == Schedule::Parallel::none)) {
+    const bool trains = k.spec.op == Op::train_forward;
+    if (pairs_of_lines && ((fetched && trains) || s.parallel == Schedule::Parallel::none)) {
         s.vector = 32;
         s.unroll = 2;
     }
