@@ -20,6 +20,17 @@ def norm(channels, side, activation="relu", residual="none"):
     return Norm(channels, side, side, activation, residual)
 
 
+def resnet18():
+    yield norm(64, 112)
+    side = 56
+    for width, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        for block in range(2):
+            downsamples = block == 0 and stride == 2
+            side = side // stride if downsamples else side
+            yield norm(width, side)
+            yield norm(width, side, "relu", "batch_norm" if downsamples else "add")
+
+
 def resnet50():
     yield norm(64, 112)
     side = 56
@@ -81,7 +92,7 @@ def unet():
         yield norm(channels, side)
 
 
-NETWORKS = {f.__name__.replace("_", "-"): f for f in (resnet50, mobilenet_v2, densenet121, efficientnet_b0, unet)}
+NETWORKS = {f.__name__.replace("_", "-"): f for f in (resnet18, resnet50, mobilenet_v2, densenet121, efficientnet_b0, unet)}
 # [B, D] and [B, D, T]
 ONE_D = ((32, 128), (1024, 512), (32, 128, 50), (64, 512, 400))
 

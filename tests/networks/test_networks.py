@@ -42,11 +42,12 @@ class Networks(unittest.TestCase):
         self.assertEqual(sum(networks.counts("densenet121").values()), 121)
         self.assertEqual(sum(networks.counts("efficientnet-b0").values()), 49)
         self.assertEqual(sum(networks.counts("unet").values()), 18)
+        self.assertEqual(sum(networks.counts("resnet18").values()), 17)  # of 20 batch norms, 3 pairs of which meet
 
     def test_an_unknown_network_is_answered(self):
         result = run(ROOT / "bench/networks/networks.py", "--networks", "resnet51", "--list")
         self.assertEqual(result.returncode, 1)
-        self.assertIn("--networks: found resnet51; allowed: resnet50, mobilenet-v2", result.stderr)
+        self.assertIn("--networks: found resnet51; allowed: resnet18, resnet50, mobilenet-v2", result.stderr)
 
 
 class Page(unittest.TestCase):
