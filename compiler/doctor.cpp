@@ -1,12 +1,11 @@
 #include "compiler/doctor.h"
 
-#include <unistd.h>
-
 #include "compiler/build.h"
 #include "compiler/emit.h"
 #include "compiler/lower.h"
 #include "compiler/variant.h"
 #include "fusebn/parallel.h"
+#include "measure/machine.h"
 
 namespace fusebn {
 
@@ -19,9 +18,7 @@ int doctor(std::ostream& out) {
     out << generator_version() << "\n";
     out << "      best instruction set here: " << to_string(instruction_set()) << "\n";
     out << "      processor here: " << processor() << "\n";
-    const auto kilobytes = [](int name) { return std::to_string(sysconf(name) / 1024) + " KB"; };
-    out << "      caches here: L1 " << kilobytes(_SC_LEVEL1_DCACHE_SIZE) << ", L2 " << kilobytes(_SC_LEVEL2_CACHE_SIZE)
-        << ", L3 " << kilobytes(_SC_LEVEL3_CACHE_SIZE) << "\n";
+    out << "      caches here: " << measure::caches_text(measure::this_machine()) << "\n";
     out << "      threads here: " << num_threads() << "\n";
     for (const auto& isa : instruction_set_names) {
         if (is_device(isa.value)) continue;
