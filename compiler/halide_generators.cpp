@@ -139,6 +139,7 @@ public:
         in.inner = planar ? Expr(tensors_[0]->dim(0).extent()) : Expr(1);
         in.channels = tensors_[0]->dim(planar ? 1 : 0).extent();
         in.outer = tensors_[0]->dim(planar ? 2 : 1).extent();
+        in.stays_within = chosen(spec).parallel == Schedule::Parallel::chunks;  // as lower.cpp has it
         funcs_ = batch_norm(spec, in);
 
         const std::vector<Expr> tensor =
@@ -159,13 +160,17 @@ public:
     }
 
     void schedule() {
-        std::string text = schedule_text;
-        for (char& c : text) c = c == ':' ? '=' : c;
-        apply_cpu(funcs_, spec_schedule(text, funcs_.spec, default_schedule(funcs_.spec)));
+        apply_cpu(funcs_, chosen(funcs_.spec));
         this->get_pipeline().add_custom_lowering_pass(new DropAccessChecks);
     }
 
 private:
+    Schedule chosen(const KernelSpec& spec) const {
+        std::string text = schedule_text;
+        for (char& c : text) c = c == ':' ? '=' : c;
+        return spec_schedule(text, spec, default_schedule(spec));
+    }
+
     BatchNormFuncs funcs_;
     std::vector<In<Buffer>*> tensors_, vectors_;
     In<double>*eps_ = nullptr, *momentum_ = nullptr;

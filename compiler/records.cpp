@@ -235,6 +235,7 @@ std::set<std::string> RecordBook::cpus(const std::vector<Record>& all, const std
                                      ", and kernels are tuned for one of them; say which:" + listed(machines));
         }
     }
+    if (!named.empty()) return taken;
     const auto same = of_processor.find(here.processor);
     if (same == of_processor.end()) {
         remarks_.push_back("no record is of this machine (" + machine_text(here) +

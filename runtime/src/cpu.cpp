@@ -39,7 +39,8 @@ int best_instruction_set() noexcept {
 #endif
 }
 
-// Intel's manual, volume 2A, CPUID leaf 1: the extended numbers count from family 15 on, the model's in family 6 too.
+// Intel's manual, volume 2A, CPUID leaf 1: the extended family counts from 15 on, the extended model from 6 on (as
+// Linux has it).
 std::string processor_here() {
 #if defined(__x86_64__)
     unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -51,7 +52,7 @@ std::string processor_here() {
     if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0) return "";
     const unsigned base = eax >> 8 & 15;
     const unsigned family = base == 15 ? base + (eax >> 20 & 255) : base;
-    const unsigned model = (eax >> 4 & 15) | (base == 6 || base == 15 ? eax >> 12 & 0xf0 : 0);
+    const unsigned model = (eax >> 4 & 15) | (base >= 6 ? eax >> 12 & 0xf0 : 0);
     return processor_name({vendor, 12}, static_cast<int>(family), static_cast<int>(model));
 #else
     return "";
