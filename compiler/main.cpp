@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <iomanip>
 #include <iostream>
@@ -91,6 +92,11 @@ int run_tune(const TuneArguments& a) {
     check_caches(a.options.caches);
     LibrarySpec spec = read_spec(a.spec);
     TuneOptions options = a.options;
+    // Records would be of a processor that this is not.
+    if (const char* other = std::getenv("FUSEBN_PROCESSOR"); other != nullptr && *other != '\0') {
+        throw std::runtime_error("FUSEBN_PROCESSOR: found " + std::string(other) +
+                                 "; allowed while tuning: none, as what is measured is this processor's");
+    }
     options.caches = model_for(processor(), options.caches);
     if (!a.targets.empty()) {
         spec.targets = parse_targets(a.targets, "--targets");
@@ -197,7 +203,7 @@ int run(int argc, char** argv) {
     records_option->check(CLI::ExistingFile);
     build_command
         ->add_option("--tuned-on", b.tuned_on,
-                     "Take the records of this machine or device alone: a part of what it is called in them")
+                     "Take the records of those machines and devices alone that have this in what they are called")
         ->allow_extra_args(false)
         ->check(not_empty())
         ->needs(records_option);
