@@ -57,7 +57,8 @@ void refuse_stale(const Manifest& m) {
     for (const ManifestKernel& k : m.kernels) {
         for (const ManifestVariant& v : k.variants) {
             if (v.origin != "stale" || ++count > 10) continue;
-            stale += "\n  " + kernel_name(k.kernel) + " " + std::string(to_string(v.isa));
+            stale += "\n  " + kernel_name(k.kernel) + " " + std::string(to_string(v.isa)) +
+                     (v.processor.empty() ? "" : " on " + v.processor);
         }
     }
     if (count == 0) return;

@@ -1,5 +1,5 @@
-; What a device's kernel needs of a runtime, linked into each and inlined. fusebn_context is {parallel_for, pool, launch,
-; allocate, device} (kernel_abi.h); @fusebn_device_code is the kernel's own.
+; What a device's kernel needs of a runtime, linked into each and inlined. fusebn_context begins with {parallel_for,
+; pool, launch, allocate, device} (kernel_abi.h); @fusebn_device_code is the kernel's own.
 
 %context = type { ptr, ptr, ptr, ptr, ptr }
 

@@ -47,24 +47,19 @@ const ManifestKernel& find_kernel(const Manifest& m, const std::string& name) {
     throw std::runtime_error("--kernel: \"" + name + "\" is part of several names; say which:" + matches);
 }
 
+// The variant that a layer takes on `processor`; "" has the one for any.
 const ManifestVariant& find_variant(const ManifestKernel& k, const std::string& wanted, const std::string& processor) {
     const std::string target(wanted.empty() ? to_string(k.variants.back().isa) : wanted);
     const ManifestVariant* found = nullptr;
-    std::string targets, processors;
+    std::string targets;
     for (const ManifestVariant& v : k.variants) {
         if (v.processor.empty()) targets += (targets.empty() ? "" : ", ") + std::string(to_string(v.isa));
-        if (to_string(v.isa) != target) continue;
-        found = &v;
-        if (v.processor == processor) return v;
-        if (!v.processor.empty()) processors += (processors.empty() ? "" : ", ") + v.processor;
+        if (to_string(v.isa) != target || !is_for_processor(v.processor, processor)) continue;
+        if (found == nullptr || v.processor.size() > found->processor.size()) found = &v;
     }
-    if (found == nullptr) {
-        throw std::runtime_error("--target: found \"" + target + "\"; " + kernel_name(k.kernel) +
-                                 " was built for: " + targets);
-    }
-    throw std::runtime_error("--processor: found \"" + processor + "\"; for " + target + " " + kernel_name(k.kernel) +
-                             " has " +
-                             (processors.empty() ? "the same variant for all" : "variants for: " + processors));
+    if (found != nullptr) return *found;
+    throw std::runtime_error("--target: found \"" + target + "\"; " + kernel_name(k.kernel) +
+                             " was built for: " + targets);
 }
 
 // Without a kernel there is nothing that a target could be of, but a wrong one is said.
@@ -108,6 +103,9 @@ std::string inspect(const InspectOptions& options) {
     if (options.kernel.empty()) {
         if (options.show != InspectOptions::Show::summary) {
             throw std::runtime_error("--stmt and --asm show one kernel: name it with --kernel");
+        }
+        if (!options.processor.empty()) {
+            throw std::runtime_error("--processor chooses a variant of one kernel: name it with --kernel");
         }
         out << m.name << ": " << m.kernels.size() << " kernels, " << m.library_bytes << " bytes, by " << m.generator
             << "\ncache model: L1 " << m.caches.l1 / 1024 << " KB, L2 " << m.caches.l2 / 1024 << " KB, L3 "

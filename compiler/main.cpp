@@ -257,7 +257,8 @@ int run(int argc, char** argv) {
         ->check(not_empty());
     inspect_command
         ->add_option("--processor", i.processor,
-                     "Of variants for several processors the one for this (default: the one for any)")
+                     "Of a kernel's variants the one that this processor takes (default: the one for any), "
+                     "such as \"GenuineIntel family 6 model 167\"")
         ->check(not_empty());
     auto* statement_flag = inspect_command->add_flag("--stmt", statement, "Print the kernel's loops");
     inspect_command->add_flag("--asm", assembly, "Print the kernel's assembly")->excludes(statement_flag);

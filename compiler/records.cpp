@@ -11,6 +11,7 @@
 #include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <sstream>
 #include <stdexcept>
 
@@ -102,7 +103,9 @@ std::optional<Record> record_from_json(const std::string& line) {
         // block has.
         r.key = {j.at("machine"), is_device(r.isa) ? 0 : j.at("threads").get<int>(), j.at("generator"),
                  is_device(r.isa) ? "" : j.at("processor").get<std::string>()};
-        if (!is_device(r.isa) && r.key.processor.empty()) return std::nullopt;
+        // A symbol is named after it.
+        static const std::regex processor_name("[A-Za-z0-9]+ family [0-9]+ model [0-9]+");
+        if (!is_device(r.isa) && !std::regex_match(r.key.processor, processor_name)) return std::nullopt;
         r.schedule = parse_schedule(j.at("schedule"), {});
         if (is_device(r.isa) != (r.schedule.threads > 0)) return std::nullopt;
         r.beside = j.value("beside", "");

@@ -15,8 +15,9 @@
 //             planar train_forward goes by channels, which reads each value from DRAM once, where a channel's slab and
 //             its neighbour's fit the L3 cache (two threads work on two slabs) and there are channels enough for the
 //             threads; else by rows. interleaved train_forward and backward with one group of chunks, and eight or
-//             more in it, by chunks (1024x512: training 1.04, backward 1.13 times as fast as in blocks of 64 channels;
-//             784x1024: 1.1, 1.16; of two groups backward gains and training loses).
+//             more whole ones in it, of up to 2048 channels, by chunks (1024x512: training 1.05, backward 1.12 times as
+//             fast as in blocks of 64 channels; 784x1024: 1.07, 1.16; 1000x2048: 1.13, 1.3; of two groups backward
+//             gains and training loses).
 //   task      planar train_forward by channels: as many channels as make 12 KB of a sample, so that short rows are read
 //             and written as runs of neighbours (7x7: 2.2 times as fast as one by one), while two tasks' slabs fit
 //             the L2 cache together, and there are eight tasks to share out. One, and prefetch 2, where two results
@@ -31,8 +32,9 @@
 //             either way), of up to 32 channels with tensors beyond all of it (100352x24: 1.02 to 1.17 without).
 //             Where a processor drops no prefetch they cost more and gain less: planar with tensors beyond the L3 cache
 //             alone (training 64x14x14 with a residual 1.31 times as fast without, 32x28x28 1.13), and slabs of at most
-//             twice the L2 cache (1.6 MB: 1.22 to 1.44 without; two branches' 1.2 MB: 1.3; 0.8 MB: not), interleaved
-//             where a chunk takes at most half of the L2 cache (2048 channels: 1.1 without).
+//             1 MB, twice the L2 cache of the model (on a machine with 2 MB of L2 slabs of 1.6 MB: 1.22 to 1.44 times
+//             as fast without; two branches' 1.2 MB: 1.3; 0.8 MB: not), interleaved where a chunk takes at most half of
+//             the model's L2 cache (2048 channels: 1.1 without).
 //   repeat    once where no prefetch is dropped (else 1.04 to 1.22 times as long), and where a task's slabs are larger
 //             than two L2 caches (64x112x112, whose slabs are 1.6 MB: 0.96 by repeating). Elsewhere, where the tensors
 //             leave the cache and are prefetched, planar 8 where x alone is read and the tensors are 1.5 times the L3
@@ -41,11 +43,11 @@
 //             residual 1.3, 192x28x28 1.14, backward 1280x7x7 1.17, 384x14x14 0.98; of larger ones backward and
 //             residuals 1.0 to 1.28, and 0.87 to 1.2 times as 8, in geometric mean 1.04). interleaved: 4 (1.02 to 1.1).
 //   block     interleaved: channels whose chunk fits the L2 cache and whose accumulators (12 bytes a channel) fit half
-//             of the L1 cache, at least 4 lines to a row, and all blocks alike. Wider is better, as rows are then read
-//             as they lie (6272x512, 6272x1024 and 25088x512 in blocks of 336: 1.05 to 1.4 times as long). Few rows are
-//             few groups of chunks, which are what threads share: then narrower, until there are six tasks (1568x1024:
-//             1.1 to 1.2 times as fast in four blocks as in one, 1.2 as in two of 688 and 336; but 6272 rows, seven
-//             groups, 1.03 to 1.12 times as fast in whole rows).
+//             of the L1 cache, at least 4 lines to a row, and all blocks alike but for the last. Wider is better, as
+//             rows are then read as they lie (6272x512, 6272x1024 and 25088x512 in blocks of 336: 1.05 to 1.4 times as
+//             long). Few rows are few groups of chunks, which are what threads share: then narrower, until there are
+//             six tasks (1568x1024: 1.1 to 1.2 times as fast in four blocks as in one, 1.2 as in two of 688 and 336;
+//             but 6272 rows, seven groups, 1.03 to 1.12 times as fast in whole rows).
 //   unroll    4 vectors, fewer where a row is shorter than half of that: what is beyond its end is masked, and costs
 //             all the same (3 interleaved channels).
 //   ahead     interleaved, where the tensors are streamed or would be, of 128 channels and more: 2. Three numbers a
@@ -115,8 +117,9 @@ Schedule::Parallel parallel(const Known& k) {
         return slabs_fit && k.channels >= 8 ? Schedule::Parallel::channels : Schedule::Parallel::rows;
     }
     using namespace numerics::interleaved;
-    constexpr std::int64_t enough = 8;
-    const bool by_chunks = k.outer >= enough * chunk_rows && k.outer <= chunk_rows * chunks_per_group;
+    constexpr std::int64_t enough = 8, widest_measured = 2048;
+    const bool by_chunks =
+        k.outer >= enough * chunk_rows && k.outer <= chunk_rows * chunks_per_group && k.channels <= widest_measured;
     return by_chunks ? Schedule::Parallel::chunks : Schedule::Parallel::rows;
 }
 

@@ -222,7 +222,8 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
     }
     if (s.parallel == Schedule::Parallel::channels && !(reduces && spec.view == View::planar)) {
         refuse("parallel", "channels",
-               "only planar train_forward and backward work channel by channel; allowed: none, rows");
+               "only planar train_forward and backward work channel by channel; allowed: none, rows" +
+                   std::string(reduces && spec.view == View::interleaved ? ", chunks" : ""));
     }
     if (s.parallel == Schedule::Parallel::chunks && !(reduces && spec.view == View::interleaved)) {
         refuse("parallel", "chunks",

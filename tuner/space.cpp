@@ -128,8 +128,7 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
     cost += moved.written * tensor * (beyond ? (streams ? 1 : 2) : (streams ? 1.3 : l3_byte));
 
     if (s.block > 0) {
-        constexpr double chunk_rows = 64;
-        if (chunk_rows * s.block * size.element * moved.read_twice > l2) cost *= 1.1;
+        if (1.0 * numerics::interleaved::chunk_rows * s.block * size.element * moved.read_twice > l2) cost *= 1.1;
         if (s.block < 64) cost *= 1.1;
     }
     if (s.vector < 8) cost *= 1.1;

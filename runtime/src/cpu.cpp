@@ -98,7 +98,12 @@ InstructionSet choose_instruction_set(const char* wanted, InstructionSet best, s
 }
 
 std::string processor_name(std::string_view vendor, int family, int model) {
-    return sentence(vendor, " family ", family, " model ", model);
+    std::string name;  // one word: some are padded with spaces
+    for (const char c : vendor) {
+        const bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        if (plain) name += c;
+    }
+    return sentence(name, " family ", family, " model ", model);
 }
 
 std::string choose_processor(const char* wanted, const std::string& here, std::string& complaint) {
@@ -125,13 +130,14 @@ std::optional<InstructionSet> usable_instruction_set() noexcept {
 InstructionSet instruction_set() { return detail::usable_instruction_set().value_or(InstructionSet::x86_64); }
 
 const char* processor() {
-    static const std::string chosen = [] {
+    // Never destroyed: layers may be made while the program's statics are.
+    static const std::string& chosen = *new std::string([] {
         std::string complaint;
         std::string name =
             detail::choose_processor(std::getenv("FUSEBN_PROCESSOR"), detail::processor_here(), complaint);
         if (!complaint.empty()) std::fprintf(stderr, "%s\n", complaint.c_str());
         return name;
-    }();
+    }());
     return chosen.c_str();
 }
 

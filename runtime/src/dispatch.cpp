@@ -268,9 +268,12 @@ Status KernelIndex::refuse_variants(const fusebn_kernel& row) const {
     for (int i = 0; i < row.variant_count; ++i) {
         const auto isa = static_cast<InstructionSet>(row.variants[i].isa);
         const std::string_view only = processor_of(row.variants[i]);
-        // One for any processor, which comes first, says as much as those for some.
-        if (!only.empty() && i > 0 && row.variants[i - 1].isa == row.variants[i].isa) continue;
-        if (i > 0) variants += ", ";
+        // One for any processor says as much as those for some.
+        const bool is_told = std::any_of(row.variants, row.variants + row.variant_count, [&](const fusebn_variant& v) {
+            return v.isa == row.variants[i].isa && processor_of(v).empty();
+        });
+        if (!only.empty() && is_told) continue;
+        if (!variants.empty()) variants += ", ";
         variants += name_of(isa);
         if (!only.empty()) variants += sentence(" on ", only);
         only_devices &= is_device(isa);

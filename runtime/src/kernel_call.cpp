@@ -29,7 +29,7 @@ Status outcome(int code, const Choice& choice) {
     }
     if (code == FUSEBN_KERNEL_OUT_OF_MEMORY) {
         return Status(ErrorCode::out_of_memory, sentence("memory: the working memory of ", choice.kernel->name,
-                                                         " could not be had; expected a hundredth to a fifth of x"));
+                                                         " could not be had; free memory, and call again"));
     }
     return Status(ErrorCode::invalid_argument,
                   sentence("parallel_for: ", choice.kernel->name, " stopped with code ", code, reason(code),

@@ -52,6 +52,7 @@ void forget_pool_in_child() {
     pool = nullptr;
     busy.store(false);
     guests.store(0);
+    forget_memory_in_child();
 }
 
 Pool* started_pool() noexcept {

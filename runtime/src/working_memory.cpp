@@ -1,6 +1,5 @@
 #include "working_memory.h"
 
-#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <limits>
@@ -37,15 +36,14 @@ private:
     bool mine_;
 };
 
-std::uint64_t bytes_of(const Header* block) noexcept { return block != nullptr ? block->bytes : 0; }
-
 // The smallest block that is large enough.
 Header* take_kept(std::uint64_t bytes) noexcept {
     const Turn turn;
     if (!turn) return nullptr;
     Header** best = nullptr;
     for (Header*& block : kept) {
-        if (bytes_of(block) >= bytes && (best == nullptr || block->bytes < (*best)->bytes)) best = &block;
+        if (block != nullptr && block->bytes >= bytes && (best == nullptr || block->bytes < (*best)->bytes))
+            best = &block;
     }
     if (best == nullptr) return nullptr;
     Header* const found = *best;
@@ -54,19 +52,31 @@ Header* take_kept(std::uint64_t bytes) noexcept {
     return found;
 }
 
-// Puts a block in the place of an empty slot or of the smallest block, which is then to be freed, as the block is where
-// it is not kept.
-Header* keep(Header* block) noexcept {
-    const Turn turn;
-    if (!turn || !keeps) return block;
-    Header*& slot = *std::min_element(std::begin(kept), std::end(kept),
-                                      [](const Header* a, const Header* b) { return bytes_of(a) < bytes_of(b); });
-    const std::uint64_t others = kept_now - bytes_of(slot);
-    if (bytes_of(slot) >= block->bytes || others + block->bytes > most_kept_bytes) return block;
-    Header* const smallest = slot;
-    slot = block;
-    kept_now = others + block->bytes;
-    return smallest;
+// Keeps a block, or frees it: smaller ones make room for it where there is none.
+void keep(Header* block) noexcept {
+    if (const Turn turn; turn && keeps) {
+        for (;;) {
+            Header** empty = nullptr;
+            Header** smallest = nullptr;
+            for (Header*& other : kept) {
+                if (other == nullptr) {
+                    empty = &other;
+                } else if (smallest == nullptr || other->bytes < (*smallest)->bytes) {
+                    smallest = &other;
+                }
+            }
+            if (empty != nullptr && kept_now + block->bytes <= most_kept_bytes) {
+                *empty = block;
+                kept_now += block->bytes;
+                return;
+            }
+            if (smallest == nullptr || (*smallest)->bytes >= block->bytes || block->bytes > most_kept_bytes) break;
+            kept_now -= (*smallest)->bytes;
+            std::free(*smallest);
+            *smallest = nullptr;
+        }
+    }
+    std::free(block);
 }
 
 }  // namespace
@@ -83,12 +93,18 @@ void* take_memory(const fusebn_context*, std::uint64_t bytes) noexcept {
 }
 
 void give_memory(const fusebn_context*, void* memory) noexcept {
-    if (memory != nullptr) std::free(keep(static_cast<Header*>(memory) - 1));
+    if (memory != nullptr) keep(static_cast<Header*>(memory) - 1);
 }
 
 std::uint64_t kept_bytes() noexcept {
     const Turn turn;
     return turn ? kept_now : 0;
+}
+
+void forget_memory_in_child() noexcept {
+    for (Header*& block : kept) block = nullptr;
+    kept_now = 0;
+    in_use.clear();
 }
 
 void drop_memory(bool for_good) noexcept {

@@ -8,12 +8,15 @@
 
 namespace fusebn::detail {
 
-// All that is kept, of all calls in this process, at most.
+// All that is kept, of all calls through this copy of the runtime, at most.
 inline constexpr std::uint64_t most_kept_bytes = 16 << 20;
 
 // fusebn_context's take and give. They never wait: what is in use by another thread at that moment is passed by.
 void* take_memory(const fusebn_context* context, std::uint64_t bytes) noexcept;
 void give_memory(const fusebn_context* context, void* memory) noexcept;
+
+// In the child of a fork, whose parent's other threads may have been about to change what is kept: that is lost to it.
+void forget_memory_in_child() noexcept;
 
 // What is kept now.
 std::uint64_t kept_bytes() noexcept;

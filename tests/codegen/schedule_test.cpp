@@ -109,7 +109,7 @@ TEST(LegalSpace, RefusesWithKeyKernelAndReason) {
         {inference, "parallel=channels", "parallel: found channels",
          "only planar train_forward and backward work channel by channel; allowed: none, rows"},
         {rows_train, "parallel=channels", "parallel: found channels",
-         "only planar train_forward and backward work channel by channel; allowed: none, rows"},
+         "only planar train_forward and backward work channel by channel; allowed: none, rows, chunks"},
         {train, "parallel=chunks", "parallel: found chunks",
          "only interleaved train_forward and backward share chunks out; allowed: none, rows, channels"},
         {rows_inference, "parallel=chunks", "parallel: found chunks",
@@ -295,8 +295,9 @@ TEST(DefaultSchedule, SharesChunksOutWhereTheyAreOneGroup) {
         EXPECT_EQ(parallel(1025, 512), Schedule::Parallel::rows);
         EXPECT_EQ(parallel(511, 512), Schedule::Parallel::rows) << "fewer than eight";
         EXPECT_EQ(parallel(512, 4), Schedule::Parallel::none);
-        // Whole rows, as they lie in memory.
-        EXPECT_EQ(default_schedule(interleaved(op, 1024, 4096)).block, 0);
+        EXPECT_EQ(parallel(1024, 2048), Schedule::Parallel::chunks);
+        EXPECT_EQ(parallel(1024, 2064), Schedule::Parallel::rows) << "wider than was measured";
+        EXPECT_EQ(default_schedule(interleaved(op, 1024, 2048)).block, 0) << "rows as they lie in memory";
     }
     EXPECT_EQ(default_schedule(interleaved(Op::inference, 1024, 512)).parallel, Schedule::Parallel::rows);
 }

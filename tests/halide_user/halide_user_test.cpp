@@ -2,7 +2,9 @@
 
 #include <HalideBuffer.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <user_backward.h>
+#include <user_chunks.h>
 #include <user_inference.h>
 #include <user_train_forward.h>
 
@@ -102,6 +104,33 @@ TEST(HalideUser, GetsTrainForwardOfPlanarTensors) {
             }
         }
     }
+}
+
+// 17 chunks, of which the second group of 16 has one: x ends at a page that nothing may touch.
+TEST(HalideUser, GetsSumsByChunksThatReadNothingBehindTheTensor) {
+    constexpr int C = 16, R = 1088;
+    constexpr std::size_t bytes = sizeof(float) * C * R, page = 4096;
+    static_assert(bytes % page == 0);
+    void* const memory = mmap(nullptr, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(memory, MAP_FAILED);
+    ASSERT_EQ(mprotect(static_cast<char*>(memory) + bytes, page, PROT_NONE), 0);
+    Buffer x(static_cast<float*>(memory), C, R), y(C, R), running_mean(C), running_var(C);
+    x.copy_from(random({C, R}, 10, 12, 1));
+    Channels channels(C);
+    Buffer64 mean(C), inv_std(C);
+    ASSERT_EQ(user_chunks(x, channels.gamma, channels.beta, channels.mean, channels.var, 1e-5, 0.1, 1, 0, y, mean,
+                          inv_std, running_mean, running_var),
+              0);
+    const oracle::Parameters p = channels.parameters(fusebn::Activation::none);
+    const oracle::Tensor tensor = oracle::interleaved(x.data(), R, C);
+    const oracle::Result wanted = oracle::train_forward(tensor, p);
+    for (int c = 0; c < C; ++c) {
+        const oracle::Channel& ch = wanted.channels[static_cast<std::size_t>(c)];
+        const oracle::StatisticsBound bound = oracle::statistics_bound(tensor, c, ch, p.eps);
+        EXPECT_TRUE(oracle::agrees(mean(c), ch.mean, oracle::mean_bound(ch, bound))) << c;
+        EXPECT_TRUE(oracle::agrees(inv_std(c), ch.inv_std, oracle::inv_std_bound(ch, bound))) << c;
+    }
+    munmap(memory, bytes + page);
 }
 
 TEST(HalideUser, GetsBackwardOfPlanarTensors) {

@@ -19,6 +19,10 @@ int backwards(const fusebn_context* context, fusebn_task task, std::int32_t min,
 }
 
 void* take(const fusebn_context*, std::uint64_t bytes) { return std::aligned_alloc(64, bytes); }
+void* take_none(const fusebn_context* context, std::uint64_t) {
+    *static_cast<bool*>(context->pool) = true;
+    return nullptr;
+}
 void give(const fusebn_context*, void* memory) { std::free(memory); }
 
 struct Buffer {
@@ -45,7 +49,8 @@ struct Free {
 
 }  // namespace
 
-Direct train_forward_add(const fusebn_kernel& row, InstructionSet isa, const Case& c, const Inputs& inputs) {
+Direct train_forward_add(const fusebn_kernel& row, InstructionSet isa, const Case& c, const Inputs& inputs,
+                         bool memory) {
     const fusebn_variant* variant = nullptr;
     for (int i = 0; i < row.variant_count; ++i) {
         if (row.variants[i].isa <= static_cast<int>(isa)) variant = &row.variants[i];
@@ -91,7 +96,8 @@ Direct train_forward_add(const fusebn_kernel& row, InstructionSet isa, const Cas
     double eps = 1e-5, momentum = 0.1;
     std::int32_t ddof = 1;
     float alpha = slope;
-    const fusebn_context context{backwards, nullptr, nullptr, nullptr, nullptr, take, give};
+    const fusebn_context context{backwards, &result.was_refused_memory, nullptr, nullptr,
+                                 nullptr,   memory ? take : take_none,  give};
     const fusebn_context* context_pointer = &context;
     void* arguments[] = {&context_pointer,
                          &x->buffer,
@@ -110,9 +116,13 @@ Direct train_forward_add(const fusebn_kernel& row, InstructionSet isa, const Cas
                          &inv_std_out->buffer,
                          &new_mean->buffer,
                          &new_var->buffer};
+    std::memset(y_data.get(), pattern, y_bytes);
     result.code = variant->entry(arguments);
     result.y = Elements(c.dtype, c.elements());
     std::memcpy(result.y.data(), y_data.get(), y_bytes);
+    for (std::size_t i = 0; i < y_bytes; ++i) {
+        if (static_cast<const std::uint8_t*>(y_data.get())[i] != pattern) result.y_untouched = false;
+    }
     for (std::size_t i = mask_bytes; i < result.mask.size(); ++i) {
         if (result.mask[i] != pattern) result.rest_of_mask_untouched = false;
     }

@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include "kernels/direct.h"
 #include "kernels/run.h"
 
 using namespace fusebn;
@@ -125,6 +126,32 @@ TEST(Callers, TwoAtOnceGetTheSameBitsAsOne) {
         EXPECT_EQ(y[0], y[i]);
         EXPECT_EQ(dx[0], dx[i]);
     }
+}
+
+TEST(Memory, ThatAKernelCannotHaveIsSaidBeforeAnythingIsWritten) {
+    int count = 0;
+    for (int i = 0; i < kernels_plain::kernels().kernel_count; ++i) {
+        const fusebn_kernel& row = kernels_plain::kernels().kernels[i];
+        const bool has_mask = row.op == FUSEBN_OP_TRAIN_FORWARD && FUSEBN_SAVES_MASK(row.activation, row.residual);
+        if (!has_mask || row.view != FUSEBN_VIEW_INTERLEAVED || row.extents[0] == FUSEBN_ANY) continue;
+        const Case c{Op::train_forward,
+                     View::interleaved,
+                     static_cast<DataType>(row.dtype),
+                     static_cast<Activation>(row.activation),
+                     Residual::add,
+                     row.extents[0],
+                     row.extents[1],
+                     1};
+        const Inputs inputs = random_inputs(c, Data::ordinary);
+        for (const InstructionSet isa : instruction_sets_here()) {
+            const Direct result = train_forward_add(row, isa, c, inputs, false);
+            if (!result.was_refused_memory) continue;  // a few KB are on the stack
+            EXPECT_EQ(result.code, FUSEBN_KERNEL_OUT_OF_MEMORY) << row.name;
+            EXPECT_TRUE(result.y_untouched) << row.name;
+            ++count;
+        }
+    }
+    EXPECT_GT(count, 0);
 }
 
 }  // namespace

@@ -29,7 +29,13 @@ TEST(Processor, IsNamedAsTheSystemNamesIt) {
         if (key == "model" && model.empty()) model = value;
     }
     if (vendor.empty()) GTEST_SKIP() << "/proc/cpuinfo names no vendor";
-    EXPECT_EQ(std::string(processor()), vendor + " family " + family + " model " + model);
+    EXPECT_EQ(std::string(processor()), detail::processor_name(vendor, std::stoi(family), std::stoi(model)));
+}
+
+TEST(Processor, HasOneWordForItsVendor) {
+    EXPECT_EQ(detail::processor_name("AuthenticAMD", 25, 17), genoa);
+    EXPECT_EQ(detail::processor_name("  Shanghai  ", 7, 59), "Shanghai family 7 model 59");
+    EXPECT_EQ(detail::processor_name({"VIA\0VIA VIA ", 12}, 6, 15), "VIAVIAVIA family 6 model 15");
 }
 
 TEST(Processor, IsChosenByANameOrItsBeginning) {
@@ -119,10 +125,12 @@ TEST_F(Variants, OfABetterInstructionSetComeBeforeThoseForTheProcessor) {
 }
 
 TEST_F(Variants, ForOtherProcessorsAloneAreNamedInTheRefusal) {
-    library.add(Op::inference, View::planar, {1, 4, 9}, {variant(InstructionSet::x86_64, "GenuineIntel")});
+    library.add(Op::inference, View::planar, {1, 4, 9},
+                {variant(InstructionSet::x86_64, "GenuineIntel"), variant(InstructionSet::x86_64, "CentaurHauls")});
     EXPECT_EQ(taken(rocket), "x86-64 for GenuineIntel [plain loops]");
     const std::string message = taken(genoa);
-    EXPECT_NE(message.find("is built for x86-64 on GenuineIntel, but"), std::string::npos) << message;
+    EXPECT_NE(message.find("is built for x86-64 on GenuineIntel, x86-64 on CentaurHauls, but"), std::string::npos)
+        << message;
 }
 
 }  // namespace

@@ -2,12 +2,13 @@
 #include "working_memory.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <set>
 #include <thread>
 #include <vector>
 
@@ -52,6 +53,12 @@ TEST_F(WorkingMemory, IsKeptUpToALimit) {
     for (int i = 0; i < 20; ++i) blocks.push_back(take(1 << 20));
     for (void* block : blocks) give(block);
     EXPECT_EQ(kept_bytes(), most_kept_bytes);
+    void* const larger = take(3 << 20);
+    give(larger);
+    EXPECT_EQ(kept_bytes(), most_kept_bytes) << "three made room";
+    EXPECT_EQ(take(2 << 20), larger);
+    EXPECT_EQ(kept_bytes(), most_kept_bytes - (3 << 20));
+    give(larger);
     drop_memory(false);
     give(take(most_kept_bytes + 64));
     EXPECT_EQ(kept_bytes(), 0u);
@@ -77,6 +84,23 @@ TEST_F(WorkingMemory, IsNotKeptOnceItIsDroppedForGood) {
     give(in_use);
     give(take(64));
     EXPECT_EQ(kept_bytes(), 0u);
+}
+
+// The parent's other threads, of which one may have had its turn, are not there.
+TEST_F(WorkingMemory, StartsAfreshInTheChildOfAFork) {
+    give(take(4096));
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+        forget_memory_in_child();  // what the runtime's pool has called
+        const bool none = kept_bytes() == 0;
+        give_memory(nullptr, take_memory(nullptr, 128));
+        _exit(none && kept_bytes() == 128 ? 0 : 1);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+    EXPECT_EQ(kept_bytes(), 4096u);
 }
 
 TEST_F(WorkingMemory, IsNeverGivenToTwo) {

@@ -101,7 +101,7 @@ TEST_F(Records, WhatIsNoRecordIsPassedOver) {
          {std::string("{}"), std::string("[1, 2]"), std::string("x"), with("\"best\"", "\"worst\""),
           with("x86-64-avx2", "z80"), with("vector=8", "vector=eight"), with("vector=8", "wings=2"),
           with("\"threads\":", "\"threads\":\"two\",\"t\":"), with("\"processor\":", "\"p\":"),
-          std::string(10000, '[')}) {
+          with(" family ", " tribe "), with(this_tuning_key().processor, ""), std::string(10000, '[')}) {
         EXPECT_FALSE(record_from_json(bad)) << bad.substr(0, 200);
     }
     EXPECT_TRUE(record_from_json(good));

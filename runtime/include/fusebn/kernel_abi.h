@@ -178,8 +178,8 @@ typedef struct fusebn_variant {
     fusebn_entry entry;
     fusebn_entry entry_unaligned; /* the same for any tensors; NULL where entry takes any */
     const char* processor;        /* a CPU that the schedule is for, or how the names of several begin, in whole words:
-                                     "AuthenticAMD family 25 model 17" (CPUID's vendor; numbers as /proc/cpuinfo has
-                                     them); NULL: any */
+                                     "AuthenticAMD family 25 model 17" (letters and digits of CPUID's vendor; numbers as
+                                     /proc/cpuinfo has them); NULL: any */
 } fusebn_variant;
 
 #define FUSEBN_ANY (-1)
