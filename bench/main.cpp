@@ -127,7 +127,8 @@ int main(int argc, char** argv) {
                    "all, or parts of kernel names, separated by commas: bn_backward_f32_planar, _add_")
         ->capture_default_str();
     app.add_option("--library", a.library,
-                   "The kernels of lib<name>.so instead: g++ -shared -o lib<name>.so -Wl,--whole-archive lib<name>.a")
+                   "The kernels of lib<name>.so instead: g++ -shared -o lib<name>.so -Wl,--whole-archive lib<name>.a "
+                   "-Wl,--no-whole-archive")
         ->check(CLI::ExistingFile);
     app.add_option("--onednn", a.onednn,
                    "Beside a second oneDNN too: bench/libfusebn_onednn3.so (scripts/bench.sh --onednn3)")

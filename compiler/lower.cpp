@@ -337,6 +337,12 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
         }
         lowered.fetch_repeats = schedule.repeat;
         if (schedule.ahead > 0) lowered.fetch_in_apply = schedule.ahead * page_bytes;
+        // In the cache the instruction more costs some hundredths. Where lines are fetched ahead, masked loads do not
+        // wait long (docs/performance.md).
+        if (schedule.store == Schedule::Store::stream) {
+            lowered.early_in_sum = spec.view == View::planar || schedule.prefetch == 0;
+            lowered.early_in_apply = spec.view == View::interleaved && schedule.ahead == 0;
+        }
         return lowered;
     });
 }

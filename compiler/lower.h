@@ -30,6 +30,8 @@ struct Lowered {
     // make a chunk's sums. 0: not at all.
     std::int64_t fetch_in_apply = 0, fetch_in_sum = 0;
     int fetch_repeats = 1;  // how often each line is asked for
+    // What is selected by a mask is loaded before the mask is known.
+    bool early_in_apply = false, early_in_sum = false;
     std::vector<Launch> launches = {};
 };
 

@@ -1,4 +1,4 @@
-// How kernels meet the memory: streaming stores and prefetches.
+// How kernels meet the memory: streaming stores, prefetches and loads under masks.
 
 #include <llvm/IR/Constants.h>
 #include <llvm/IR/IRBuilder.h>
@@ -114,6 +114,48 @@ void fetch_ahead(llvm::Module& module, const Lowered& kernel) {
                             {address, builder.getInt32(read), builder.getInt32(into_l2), builder.getInt32(data)});
                     }
                 }
+            }
+        }
+    }
+}
+
+namespace {
+
+// Or put together, widened or moved on from what is.
+bool is_loaded(const llvm::Value* value) {
+    const auto* i = llvm::dyn_cast<llvm::Instruction>(value);
+    if (!i) return false;
+    if (llvm::isa<llvm::LoadInst>(i)) return true;
+    const bool moves = llvm::isa<llvm::ShuffleVectorInst, llvm::CastInst>(i) || i->isShift() ||
+                       i->getOpcode() == llvm::Instruction::And;
+    return moves && is_loaded(i->getOperand(0));
+}
+
+bool is_zero(const llvm::Value* value) {
+    const auto* constant = llvm::dyn_cast<llvm::Constant>(value);
+    return constant && constant->isNullValue();
+}
+
+}  // namespace
+
+// AVX-512 can load under a mask, and LLVM makes one such load of a load and a selection between it and zero. It cannot
+// begin before the mask is known: the gradient of a relu would wait for x to arrive, and then for itself. A fence in
+// between leaves them two instructions.
+void load_early(llvm::Module& module, const Lowered& kernel) {
+    for (llvm::Function& function : module) {
+        for (llvm::BasicBlock& block : function) {
+            const bool apply = llvm::any_of(block, [&](const llvm::Instruction& i) {
+                return llvm::isa<llvm::StoreInst>(i) && touches_any(i, kernel.outputs);
+            });
+            if (!(apply ? kernel.early_in_apply : kernel.early_in_sum)) continue;
+            for (llvm::Instruction& i : block) {
+                auto* select = llvm::dyn_cast<llvm::SelectInst>(&i);
+                if (!select || !select->getType()->isVectorTy() || !select->getType()->isFPOrFPVectorTy()) continue;
+                const unsigned loaded = is_zero(select->getFalseValue()) ? 1 : 2;
+                llvm::Value* const value = select->getOperand(loaded);
+                if (!is_zero(select->getOperand(3 - loaded)) || !is_loaded(value)) continue;
+                llvm::IRBuilder<> builder(select);
+                select->setOperand(loaded, builder.CreateArithmeticFence(value, value->getType()));
             }
         }
     }

@@ -37,6 +37,9 @@ void fetch_ahead(llvm::Module& module, const Lowered& kernel);
 // A repair of what LLVM 22 would emit, after its optimisation: see the definition.
 void scalarize_single_lanes(llvm::Module& module);
 
+// Loads before masks, where `kernel` says so.
+void load_early(llvm::Module& module, const Lowered& kernel);
+
 // LLVM's own clean-up and optimisation; no unrolling or vectorising beyond the schedule's.
 void optimize(llvm::Module& module, llvm::TargetMachine& machine);
 

@@ -96,6 +96,12 @@ bool is_ordinary_vector_store(const Instruction& i) {
 
 bool is_prefetch(const Instruction& i) { return starts_with(i.name, "prefetch"); }
 
+bool is_masked_load(const Instruction& i) {
+    const std::string to = destination(i);
+    return register_bytes(i) > 0 && contains(to, "{%k") && !contains(to, "(") && contains(i.operands, "(") &&
+           !contains(i.operands, "%rsp") && !contains(i.operands, "%rbp");
+}
+
 bool is_fused(const Instruction& i) {
     for (const char* part : {"fmadd", "fmsub", "fnmadd", "fnmsub"}) {
         if (contains(i.name, part)) return true;

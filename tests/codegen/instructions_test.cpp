@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "codegen/generated.h"
 
@@ -180,6 +181,38 @@ TEST_P(Prefetches, AreAsManyALineOfTheApplyLoopAsAskedFor) {
     });
 }
 
+using MaskedLoads = OnEvery;
+
+// A load that waits for its mask waits for x first: gradients from memory are loaded before it is known, but where
+// they are fetched ahead.
+TEST_P(MaskedLoads, AreWhereTheyAreNotWaitedForAndNowhereElse) {
+    int with = 0, without = 0;
+    row([&](const KernelSpec& spec, const Schedule& schedule, const Kernel& kernel) {
+        const bool selects = spec.op == Op::backward && spec.activation == Activation::relu && streams(schedule);
+        if (!selects || spec.dtype != DataType::f32) return;
+        const bool planar = spec.view == View::planar;
+        const bool in_sums = !planar && schedule.prefetch > 0, in_apply = planar || schedule.ahead > 0;
+        for (const Function& f : kernel.functions) {
+            std::vector<Function> blocks(1);
+            for (const Instruction& i : f.body) {
+                if (i.label) blocks.emplace_back();
+                blocks.back().body.push_back(i);
+            }
+            for (const Function& block : blocks) {
+                const bool apply = block.count(is_streaming_store) + block.count(is_ordinary_vector_store) > 0;
+                const int found = block.count(is_masked_load);
+                if (!(apply ? in_apply : in_sums)) {
+                    EXPECT_EQ(found, 0) << f.name;
+                    ++without;
+                }
+                with += found;
+            }
+        }
+    });
+    EXPECT_EQ(with > 0, GetParam() == InstructionSet::x86_64_avx512) << "no other has any";
+    EXPECT_GT(without, 0);
+}
+
 using Contraction = OnEvery;
 
 // A product that is rounded once, with its sum, on one instruction set and twice on another would change bits.
@@ -248,6 +281,7 @@ TEST_P(Registers, AreThoseOfTheInstructionSet) {
 INSTANTIATE_TEST_SUITE_P(On, StreamingStores, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
 INSTANTIATE_TEST_SUITE_P(On, Fences, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
 INSTANTIATE_TEST_SUITE_P(On, Prefetches, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
+INSTANTIATE_TEST_SUITE_P(On, MaskedLoads, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
 INSTANTIATE_TEST_SUITE_P(On, Contraction, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
 INSTANTIATE_TEST_SUITE_P(On, Halves, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
 INSTANTIATE_TEST_SUITE_P(On, Registers, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
