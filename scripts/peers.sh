@@ -8,6 +8,7 @@
 #   scripts/peers.sh ... --quick     whether everything works, without times that mean anything
 #   --networks a,b  --batches 1,8  --layouts NCHW  --ops train_forward,backward,inference
 #                                    of bench/networks/networks.py --list; default: ResNet-50 at batch 32, all of it
+#   --records FILE                   with the schedules that `fusebn tune` found
 #
 # Further arguments go to bench/peers.py (--threads, --rounds, --rows, --without: `scripts/peers.sh --options`).
 # ResNet-50 takes some seven minutes with --rounds 9 on two CPUs; the first run compiles a good deal more.
@@ -24,13 +25,13 @@ usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' scripts/peers.sh; }
 
 python=build/peers/bin/python
 install=no
-networks=resnet50 batches=32 layouts=NCHW,NHWC ops=train_forward,backward,inference
+networks=resnet50 batches=32 layouts=NCHW,NHWC ops=train_forward,backward,inference records=
 arguments=()
 while (($#)); do
   case $1 in
     --python) python=${2:?--python needs the path of an interpreter}; shift 2 ;;
     --install) install=yes; shift ;;
-    --networks | --batches | --layouts | --ops)
+    --networks | --batches | --layouts | --ops | --records)
       [[ $# -ge 2 ]] || { say "$1 needs a value"; exit 2; }
       printf -v "${1#--}" %s "$2"; shift 2 ;;
     --options) exec python3 bench/peers.py --help ;;
@@ -58,7 +59,7 @@ build/venv/bin/python3 bench/networks/networks.py --spec networks "${rows[@]}" >
 "$cmake" --preset release > build/configure.log || { cat build/configure.log; exit 1; }
 "$cmake" --build --preset release --target fusebn_tool fusebn_peer
 say "building $(grep -c '^\[\[kernel' $folder/networks.toml) shapes for this machine"
-build/release/compiler/fusebn build $folder/networks.toml -o $folder
+build/release/compiler/fusebn build $folder/networks.toml -o $folder ${records:+--records "$records"}
 c++ -shared -o $folder/libnetworks.so -Wl,--whole-archive $folder/libnetworks.a -Wl,--no-whole-archive
 
 # What PyTorch and JAX return is memory of malloc's. Fresh pages for every call would cost more than the kernels do, so
