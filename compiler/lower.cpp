@@ -337,9 +337,11 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
         }
         lowered.fetch_repeats = schedule.repeat;
         if (schedule.ahead > 0) lowered.fetch_in_apply = schedule.ahead * page_bytes;
-        // In the cache the instruction more costs some hundredths. Where lines are fetched ahead, masked loads do not
-        // wait long (docs/performance.md).
-        if (schedule.store == Schedule::Store::stream) {
+        // Where loads come from memory and nothing has fetched their lines: planar sums (what the apply loop before asks
+        // for is dropped in part; the apply loop itself reads what the sums have read), interleaved ones without
+        // prefetch, interleaved apply loops without ahead. Elsewhere the instruction more costs some hundredths
+        // (docs/performance.md). Only AVX-512 has loads that wait for a mask.
+        if (schedule.store == Schedule::Store::stream && isa == InstructionSet::x86_64_avx512) {
             lowered.early_in_sum = spec.view == View::planar || schedule.prefetch == 0;
             lowered.early_in_apply = spec.view == View::interleaved && schedule.ahead == 0;
         }

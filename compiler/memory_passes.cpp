@@ -121,7 +121,7 @@ void fetch_ahead(llvm::Module& module, const Lowered& kernel) {
 
 namespace {
 
-// Or put together, widened or moved on from what is.
+// Or only shuffled, widened or shifted since.
 bool is_loaded(const llvm::Value* value) {
     const auto* i = llvm::dyn_cast<llvm::Instruction>(value);
     if (!i) return false;

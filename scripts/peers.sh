@@ -25,7 +25,7 @@ usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' scripts/peers.sh; }
 
 python=build/peers/bin/python
 install=no
-networks=resnet50 batches=32 layouts=NCHW,NHWC ops=train_forward,backward,inference records=
+networks=resnet50 batches=32 layouts=NCHW,NHWC ops=train_forward,backward,inference records= threads=2
 arguments=()
 while (($#)); do
   case $1 in
@@ -34,6 +34,7 @@ while (($#)); do
     --networks | --batches | --layouts | --ops | --records)
       [[ $# -ge 2 ]] || { say "$1 needs a value"; exit 2; }
       printf -v "${1#--}" %s "$2"; shift 2 ;;
+    --threads) threads=${2:?--threads needs a number}; arguments+=("$1" "$2"); shift 2 ;;
     --options) exec python3 bench/peers.py --help ;;
     -h | --help) usage; exit 0 ;;
     *) arguments+=("$1"); shift ;;
@@ -59,7 +60,8 @@ build/venv/bin/python3 bench/networks/networks.py --spec networks "${rows[@]}" >
 "$cmake" --preset release > build/configure.log || { cat build/configure.log; exit 1; }
 "$cmake" --build --preset release --target fusebn_tool fusebn_peer
 say "building $(grep -c '^\[\[kernel' $folder/networks.toml) shapes for this machine"
-build/release/compiler/fusebn build $folder/networks.toml -o $folder ${records:+--records "$records"}
+# Records are of so many threads.
+FUSEBN_NUM_THREADS=$threads build/release/compiler/fusebn build $folder/networks.toml -o $folder ${records:+--records "$records"}
 c++ -shared -o $folder/libnetworks.so -Wl,--whole-archive $folder/libnetworks.a -Wl,--no-whole-archive
 
 # What PyTorch and JAX return is memory of malloc's. Fresh pages for every call would cost more than the kernels do, so

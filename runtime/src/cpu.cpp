@@ -103,6 +103,7 @@ std::string processor_name(std::string_view vendor, int family, int model) {
         const bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
         if (plain) name += c;
     }
+    if (name.empty()) name = "unknown";
     return sentence(name, " family ", family, " model ", model);
 }
 

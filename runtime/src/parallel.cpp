@@ -52,7 +52,6 @@ void forget_pool_in_child() {
     pool = nullptr;
     busy.store(false);
     guests.store(0);
-    forget_memory_in_child();
 }
 
 Pool* started_pool() noexcept {

@@ -1,5 +1,7 @@
 #include "working_memory.h"
 
+#include <pthread.h>
+
 #include <atomic>
 #include <cstdlib>
 #include <limits>
@@ -52,9 +54,25 @@ Header* take_kept(std::uint64_t bytes) noexcept {
     return found;
 }
 
-// Keeps a block, or frees it: smaller ones make room for it where there is none.
+// Whether a block can be kept, be it in the place of smaller ones.
+bool has_room(const Header* block) noexcept {
+    std::uint64_t larger = 0;
+    bool slot = false;
+    for (const Header* other : kept) {
+        if (other != nullptr && other->bytes >= block->bytes) {
+            larger += other->bytes;
+        } else {
+            slot = true;
+        }
+    }
+    return slot && larger + block->bytes <= most_kept_bytes;
+}
+
+// Keeps a block, or frees it. Smaller ones, the smallest first, make room for it where there is none.
 void keep(Header* block) noexcept {
-    if (const Turn turn; turn && keeps) {
+    if (const Turn turn; turn && keeps && has_room(block)) {
+        // A fork may come in the middle of another thread's turn.
+        static const bool handler [[maybe_unused]] = pthread_atfork(nullptr, nullptr, forget_memory_in_child) == 0;
         for (;;) {
             Header** empty = nullptr;
             Header** smallest = nullptr;
@@ -70,7 +88,6 @@ void keep(Header* block) noexcept {
                 kept_now += block->bytes;
                 return;
             }
-            if (smallest == nullptr || (*smallest)->bytes >= block->bytes || block->bytes > most_kept_bytes) break;
             kept_now -= (*smallest)->bytes;
             std::free(*smallest);
             *smallest = nullptr;
@@ -102,8 +119,10 @@ std::uint64_t kept_bytes() noexcept {
 }
 
 void forget_memory_in_child() noexcept {
-    for (Header*& block : kept) block = nullptr;
-    kept_now = 0;
+    if (in_use.test_and_set()) {
+        for (Header*& block : kept) block = nullptr;
+        kept_now = 0;
+    }
     in_use.clear();
 }
 

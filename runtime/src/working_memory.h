@@ -15,7 +15,7 @@ inline constexpr std::uint64_t most_kept_bytes = 16 << 20;
 void* take_memory(const fusebn_context* context, std::uint64_t bytes) noexcept;
 void give_memory(const fusebn_context* context, void* memory) noexcept;
 
-// In the child of a fork, whose parent's other threads may have been about to change what is kept: that is lost to it.
+// In the child of a fork: where another thread of the parent was about to change what is kept, that is lost to it.
 void forget_memory_in_child() noexcept;
 
 // What is kept now.

@@ -35,6 +35,7 @@ TEST(Processor, IsNamedAsTheSystemNamesIt) {
 TEST(Processor, HasOneWordForItsVendor) {
     EXPECT_EQ(detail::processor_name("AuthenticAMD", 25, 17), genoa);
     EXPECT_EQ(detail::processor_name("  Shanghai  ", 7, 59), "Shanghai family 7 model 59");
+    EXPECT_EQ(detail::processor_name("            ", 6, 1), "unknown family 6 model 1");
     EXPECT_EQ(detail::processor_name({"VIA\0VIA VIA ", 12}, 6, 15), "VIAVIAVIA family 6 model 15");
 }
 
