@@ -99,13 +99,13 @@ std::string inspect(const InspectOptions& options) {
     }
     if (path != options.library) check_library(options.library, m);
     if (!options.target.empty()) check_target(m, options.target);
+    if (options.show == InspectOptions::Show::summary && !options.processor.empty()) {
+        throw std::runtime_error("--processor chooses the variant that --stmt and --asm show: say which of them");
+    }
     std::ostringstream out;
     if (options.kernel.empty()) {
         if (options.show != InspectOptions::Show::summary) {
             throw std::runtime_error("--stmt and --asm show one kernel: name it with --kernel");
-        }
-        if (!options.processor.empty()) {
-            throw std::runtime_error("--processor chooses a variant of one kernel: name it with --kernel");
         }
         out << m.name << ": " << m.kernels.size() << " kernels, " << m.library_bytes << " bytes, by " << m.generator
             << "\ncache model: L1 " << m.caches.l1 / 1024 << " KB, L2 " << m.caches.l2 / 1024 << " KB, L3 "

@@ -337,10 +337,9 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
         }
         lowered.fetch_repeats = schedule.repeat;
         if (schedule.ahead > 0) lowered.fetch_in_apply = schedule.ahead * page_bytes;
-        // Where loads come from memory and nothing has fetched their lines: planar sums (what the apply loop before asks
-        // for is dropped in part; the apply loop itself reads what the sums have read), interleaved ones without
-        // prefetch, interleaved apply loops without ahead. Elsewhere the instruction more costs some hundredths
-        // (docs/performance.md). Only AVX-512 has loads that wait for a mask.
+        // Where loads may come from memory: planar sums, as prefetches may be dropped (the apply loop then reads what
+        // they have read), and interleaved loops that fetch nothing ahead. Elsewhere the instruction more costs some
+        // hundredths (docs/performance.md). Only AVX-512 has loads that wait for a mask.
         if (schedule.store == Schedule::Store::stream && isa == InstructionSet::x86_64_avx512) {
             lowered.early_in_sum = spec.view == View::planar || schedule.prefetch == 0;
             lowered.early_in_apply = spec.view == View::interleaved && schedule.ahead == 0;

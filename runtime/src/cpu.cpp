@@ -1,5 +1,6 @@
 #include "cpu.h"
 
+#include <array>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -131,15 +132,18 @@ std::optional<InstructionSet> usable_instruction_set() noexcept {
 InstructionSet instruction_set() { return detail::usable_instruction_set().value_or(InstructionSet::x86_64); }
 
 const char* processor() {
-    // Never destroyed: layers may be made while the program's statics are.
-    static const std::string& chosen = *new std::string([] {
+    // Without a destructor: layers may be made while the program's statics are destroyed. A name that is longer than
+    // all there are is cut off.
+    static const std::array<char, 96> chosen = [] {
         std::string complaint;
-        std::string name =
+        const std::string name =
             detail::choose_processor(std::getenv("FUSEBN_PROCESSOR"), detail::processor_here(), complaint);
         if (!complaint.empty()) std::fprintf(stderr, "%s\n", complaint.c_str());
-        return name;
-    }());
-    return chosen.c_str();
+        std::array<char, 96> text{};
+        name.copy(text.data(), text.size() - 1);
+        return text;
+    }();
+    return chosen.data();
 }
 
 bool supports(InstructionSet isa) {

@@ -21,8 +21,8 @@ bool is_streaming_store(const Instruction& i);
 bool is_ordinary_vector_store(const Instruction& i);
 bool is_prefetch(const Instruction& i);
 bool is_masked_load(const Instruction& i);  // of a vector, from memory that the function was given
-bool is_fused(const Instruction& i);       // a multiply-add in one rounding
-int register_bytes(const Instruction& i);  // of the widest vector register among the operands; 0: none
+bool is_fused(const Instruction& i);        // a multiply-add in one rounding
+int register_bytes(const Instruction& i);   // of the widest vector register among the operands; 0: none
 
 struct Function {
     std::string name;

@@ -188,10 +188,13 @@ TEST_F(Inspect, ShowsTheCodeForAProcessor) {
     // As a layer would choose. (The names of the loops count on from one lowering to the next.)
     EXPECT_TRUE(contains(assembly("GenuineIntel family 6 model 167"), "__x86_64__genuineintel\"\n"));
     EXPECT_TRUE(contains(assembly("CentaurHauls"), "__x86_64\"\n"));
-    EXPECT_EQ(refusal([&] {
-                  fusebn::inspect({directory / "example.json", "", "", InspectOptions::Show::summary, "GenuineIntel"});
-              }),
-              "--processor chooses a variant of one kernel: name it with --kernel");
+    for (const char* kernel : {"", "train_forward_f32_planar_n32"}) {
+        EXPECT_EQ(refusal([&] {
+                      fusebn::inspect(
+                          {directory / "example.json", kernel, "", InspectOptions::Show::summary, "GenuineIntel"});
+                  }),
+                  "--processor chooses the variant that --stmt and --asm show: say which of them");
+    }
 }
 
 TEST_F(Inspect, AnswersEveryMistakeWithWhatThereIs) {
