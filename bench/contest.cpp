@@ -116,10 +116,13 @@ Outcome contest(const LayerCase& c, const Machine& machine, const Budget& budget
     const bool in_cache = c.floor_bytes() <= machine.l3_usable;
     const std::int64_t half = c.floor_bytes() / 2;
     const std::int64_t limit = c.limit_bytes(machine.l3_usable), again = limit - c.floor_bytes();
-    const void* const from = workspace.copy_from.at_least(std::max(half, again) + 4);
-    contenders.push_back({"copy", make_copy(in_cache ? Copy::plain : Copy::streaming, from,
-                                            workspace.copy_to.at_least(half + 4), half)});
+    const void* const from = workspace.copy_from.at_least(std::max(half, again));
+    const Copy stores = in_cache ? Copy::plain : Copy::streaming;
+    contenders.push_back({"copy", make_copy(stores, from, workspace.copy_to.at_least(half), half)});
     if (again > 0) contenders.push_back({"read", make_read(from, again)});
+    if (c.op() != Op::inference) {
+        contenders.push_back({"passes", make_passes(c, workload.operands(), stores, machine.l3_usable)});
+    }
     std::optional<Workload> twin;
     if (const std::optional<LayerCase> f32 = f32_twin(c)) {
         twin.emplace(*f32, twin_workspace);

@@ -66,6 +66,12 @@ double Row::fraction_of_limit(const std::string& contender) const {
     return paired_ratio(limit, *find(contender)).median;
 }
 
+std::optional<double> Row::fraction_of_passes() const {
+    const Samples* passes = find("passes");
+    if (passes == nullptr) return std::nullopt;
+    return paired_ratio(*passes, *find("fusebn")).median;
+}
+
 Quartiles Row::ratio_to_fusebn(const std::string& contender) const {
     return paired_ratio(*find(contender), *find("fusebn"));
 }
@@ -90,11 +96,13 @@ void print_machine(std::ostream& out, const Report& report) {
            "branch's;\n"
         << "masks as bits. Copy: of as many bytes, with streaming stores where they exceed the L3 cache and plain "
            "ones (*)\n"
-        << "where they fit. A peer's ratio is its time over fusebn's, the median of pairs (quartiles): above 1, fusebn "
-           "is\n"
-        << "faster. Of f32: a 16-bit kernel's time over the f32 kernel's. Error: the largest of y or dx, as a share of "
-           "the\n"
-        << "bound that the checks derive.\n\n";
+        << "where they fit. Passes: a loop's that reads for the sums, then reads and writes as the kernel must, and "
+           "computes\n"
+        << "nothing. A peer's ratio is its time over fusebn's, the median of pairs (quartiles): above 1, fusebn is "
+           "faster. Of\n"
+        << "f32: a 16-bit kernel's time over the f32 kernel's. Error: the largest of y or dx, as a share of the bound "
+           "that the\n"
+        << "checks derive.\n\n";
 }
 
 void print_table(std::ostream& out, const Report& report, bool markdown) {
@@ -107,7 +115,7 @@ void print_table(std::ostream& out, const Report& report, bool markdown) {
         peers.push_back({"onednn3", "oneDNN 3 ms"});
         peers.push_back({"onednn3-blocked", "blocked ms"});
     }
-    Cells headings = {"operation", "type", "layout", "shape", "ms", "GB/s", "of copy"};
+    Cells headings = {"operation", "type", "layout", "shape", "ms", "GB/s", "of copy", "of passes"};
     for (const PeerColumns& p : peers) headings.insert(headings.end(), {p.heading, "ratio"});
     headings.insert(headings.end(), {"of f32", "error"});
     std::vector<Cells> lines = {std::move(headings)};
@@ -119,7 +127,8 @@ void print_table(std::ostream& out, const Report& report, bool markdown) {
                        c.shape_name(),
                        fixed(row.median_ms("fusebn"), 3),
                        fixed(row.gbps("fusebn"), 1),
-                       fixed(row.fraction_of_copy("fusebn").median, 2) + (row.in_cache ? "*" : " ")};
+                       fixed(row.fraction_of_copy("fusebn").median, 2) + (row.in_cache ? "*" : " "),
+                       row.fraction_of_passes() ? fixed(*row.fraction_of_passes(), 2) : "-"};
         for (const auto& [peer, heading] : peers) {
             const bool there = row.find(peer) != nullptr;
             cells.push_back(there ? fixed(row.median_ms(peer), 3) : "-");

@@ -21,7 +21,7 @@ struct Row {
     double error;              // largest error of y or dx as a share of its bound
     std::int64_t limit_bytes;  // LayerCase::limit_bytes() of this machine
     bool in_cache;  // the tensors fit in what is usable of the last-level cache: "copy" is then the plain one
-    std::vector<Samples> samples;  // fusebn, copy, read, of a 16-bit kernel fusebn-f32, then the peers
+    std::vector<Samples> samples;  // fusebn, copy, read, passes, of a 16-bit kernel fusebn-f32, then the peers
 
     const Samples* find(const std::string& contender) const;
     double median_ms(const std::string& contender) const;
@@ -30,6 +30,8 @@ struct Row {
     Quartiles fraction_of_copy(const std::string& contender) const;
     // The limit's time over the contender's: of the copy, and of "read" where something must be read again.
     double fraction_of_limit(const std::string& contender) const;
+    // Of training and backward: the time of "passes" over fusebn's.
+    std::optional<double> fraction_of_passes() const;
     // The contender's time over fusebn's: above 1, fusebn is faster.
     Quartiles ratio_to_fusebn(const std::string& contender) const;
     // fusebn's time over that of the same in f32.

@@ -122,13 +122,15 @@ void print_summary(std::ostream& out, const Report& report) {
     }
     for (const std::string op : {"train_forward", "backward"}) {
         for (const Layout layout : {Layout::NCHW, Layout::NHWC}) {
-            summarise(
-                out, report, op + " " + std::string(to_string(layout)) + ", larger than the cache, of the limit:",
-                [&](const Row& row) {
-                    const LayerCase& c = row.layer_case;
-                    return to_string(c.op()) == op && c.layout == layout && c.dtype() == DataType::f32 && !row.in_cache;
-                },
-                [](const Row& row) { return row.fraction_of_limit("fusebn"); });
+            const auto is_of_these = [&](const Row& row) {
+                const LayerCase& c = row.layer_case;
+                return to_string(c.op()) == op && c.layout == layout && c.dtype() == DataType::f32 && !row.in_cache;
+            };
+            const std::string these = op + " " + std::string(to_string(layout)) + ", larger than the cache, of ";
+            summarise(out, report, these + "the limit:", is_of_these,
+                      [](const Row& row) { return row.fraction_of_limit("fusebn"); });
+            summarise(out, report, these + "the passes:", is_of_these,
+                      [](const Row& row) { return row.fraction_of_passes().value_or(0); });
         }
     }
     print_bars(out, report);

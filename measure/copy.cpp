@@ -1,168 +1,156 @@
 #include "measure/copy.h"
 
-#include <immintrin.h>
-
 #include <algorithm>
-#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <iterator>
+#include <initializer_list>
 #include <memory>
 
 #include "fusebn/batch_norm.h"
 #include "measure/copy_row.h"
+#include "measure/lines.h"
 
 namespace fusebn::measure {
 namespace {
 
-// Of one cache line and more; `count` is a multiple of 16 elements, and y is on a line.
-using CopyLines = void (*)(const float* x, float* y, std::ptrdiff_t count);
-
-void stream_sse(const float* x, float* y, std::ptrdiff_t count) {
-    for (std::ptrdiff_t i = 0; i < count; i += 16) {
-        for (int k = 0; k < 16; k += 4) _mm_stream_ps(y + i + k, _mm_loadu_ps(x + i + k));
-    }
-}
-
-__attribute__((target("avx2"))) void stream_avx2(const float* x, float* y, std::ptrdiff_t count) {
-    for (std::ptrdiff_t i = 0; i < count; i += 16) {
-        const __m256 low = _mm256_loadu_ps(x + i), high = _mm256_loadu_ps(x + i + 8);
-        _mm256_stream_ps(y + i, low);
-        _mm256_stream_ps(y + i + 8, high);
-    }
-}
-
-__attribute__((target("avx512f"))) void stream_avx512(const float* x, float* y, std::ptrdiff_t count) {
-    for (std::ptrdiff_t i = 0; i < count; i += 16) _mm512_stream_ps(y + i, _mm512_loadu_ps(x + i));
-}
-
-void copy_sse(const float* x, float* y, std::ptrdiff_t count) {
-    for (std::ptrdiff_t i = 0; i < count; i += 16) {
-        for (int k = 0; k < 16; k += 4) _mm_storeu_ps(y + i + k, _mm_loadu_ps(x + i + k));
-    }
-}
-
-__attribute__((target("avx2"))) void copy_avx2(const float* x, float* y, std::ptrdiff_t count) {
-    for (std::ptrdiff_t i = 0; i < count; i += 16) {
-        const __m256 low = _mm256_loadu_ps(x + i), high = _mm256_loadu_ps(x + i + 8);
-        _mm256_storeu_ps(y + i, low);
-        _mm256_storeu_ps(y + i + 8, high);
-    }
-}
-
-__attribute__((target("avx512f"))) void copy_avx512(const float* x, float* y, std::ptrdiff_t count) {
-    for (std::ptrdiff_t i = 0; i < count; i += 16) _mm512_storeu_ps(y + i, _mm512_loadu_ps(x + i));
-}
-
-// Sums, so that what is read is wanted.
-using ReadLines = float (*)(const float* x, std::ptrdiff_t count);
-
-float read_sse(const float* x, std::ptrdiff_t count) {
-    __m128 sums[4] = {};
-    for (std::ptrdiff_t i = 0; i < count; i += 16) {
-        for (int k = 0; k < 4; ++k) sums[k] = _mm_add_ps(sums[k], _mm_loadu_ps(x + i + 4 * k));
-    }
-    return _mm_cvtss_f32(_mm_add_ps(_mm_add_ps(sums[0], sums[1]), _mm_add_ps(sums[2], sums[3])));
-}
-
-__attribute__((target("avx2"))) float read_avx2(const float* x, std::ptrdiff_t count) {
-    __m256 low = _mm256_setzero_ps(), high = low;
-    for (std::ptrdiff_t i = 0; i < count; i += 16) {
-        low = _mm256_add_ps(low, _mm256_loadu_ps(x + i));
-        high = _mm256_add_ps(high, _mm256_loadu_ps(x + i + 8));
-    }
-    return _mm256_cvtss_f32(_mm256_add_ps(low, high));
-}
-
-__attribute__((target("avx512f"))) float read_avx512(const float* x, std::ptrdiff_t count) {
-    __m512 even = _mm512_setzero_ps(), odd = even;
-    std::ptrdiff_t i = 0;
-    for (; i + 32 <= count; i += 32) {
-        even = _mm512_add_ps(even, _mm512_loadu_ps(x + i));
-        odd = _mm512_add_ps(odd, _mm512_loadu_ps(x + i + 16));
-    }
-    for (; i < count; i += 16) even = _mm512_add_ps(even, _mm512_loadu_ps(x + i));
-    return _mm512_cvtss_f32(_mm512_add_ps(even, odd));
-}
-
 // 64 KB: enough pieces for the threads to share evenly, few enough for the sharing to cost nothing.
-constexpr std::ptrdiff_t piece = 16384;
+constexpr std::int64_t piece_bytes = 64 << 10;
 
-struct Closure {
-    const float* x;
-    float* y;
-    std::ptrdiff_t count;
+// What a call does; the x and the y of its layer.
+struct Plan {
+    Streams sums, apply;  // without inputs: there is nothing to do
+    std::int64_t bytes = 0;
+    // Planar by channels: sums and apply for a run of neighbouring rows, sample by sample. 0: for all of the bytes.
+    std::int64_t run_bytes = 0, sample_bytes = 0;
 };
 
-template <CopyLines copy_lines>
-int copy_piece(void*, std::int32_t index, std::uint8_t* closure) {
-    const Closure& c = *reinterpret_cast<const Closure*>(closure);
-    const std::ptrdiff_t begin = index * piece, size = std::min(piece, c.count - begin);
-    const std::ptrdiff_t lines = size / 16 * 16;
-    copy_lines(c.x + begin, c.y + begin, lines);
-    std::memcpy(c.y + begin + lines, c.x + begin + lines, static_cast<std::size_t>(size - lines) * sizeof(float));
+struct Task {
+    const Plan& plan;
+    const Streams& streams;
+    MoveLines sums, apply;
+};
+
+void move_bytes(const Streams& s, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t at = begin; at < end; ++at) {
+        std::byte v = s.from[0][at];
+        for (int i = 1; i < s.inputs; ++i) v ^= s.from[i][at];
+        for (int i = 0; i < s.outputs; ++i) s.to[i][at] = v;
+    }
+}
+
+void move(const Streams& s, MoveLines move_lines, std::int64_t begin, std::int64_t end) {
+    const std::int64_t first = std::min((begin + line_bytes - 1) / line_bytes * line_bytes, end);
+    const std::int64_t lines = (end - first) / line_bytes;
+    move_bytes(s, begin, first);
+    move_lines(s, first, lines);
+    move_bytes(s, first + lines * line_bytes, end);
+}
+
+int piece(void*, std::int32_t index, std::uint8_t* closure) {
+    const Task& task = *reinterpret_cast<const Task*>(closure);
+    const std::int64_t begin = index * piece_bytes;
+    move(task.streams, task.sums, begin, std::min(begin + piece_bytes, task.plan.bytes));
     _mm_sfence();  // streamed stores are visible to the thread that waits for this one
     return 0;
 }
 
-template <ReadLines read_lines>
-int read_piece(void*, std::int32_t index, std::uint8_t* closure) {
-    const Closure& c = *reinterpret_cast<const Closure*>(closure);
-    const std::ptrdiff_t begin = index * piece, size = std::min(piece, c.count - begin);
-    [[maybe_unused]] const volatile float sum = read_lines(c.x + begin, size / 16 * 16);
+int channels(void*, std::int32_t index, std::uint8_t* closure) {
+    const Task& task = *reinterpret_cast<const Task*>(closure);
+    const Plan& plan = task.plan;
+    const std::int64_t begin = index * plan.run_bytes, end = std::min(begin + plan.run_bytes, plan.sample_bytes);
+    for (std::int64_t at = 0; at < plan.bytes; at += plan.sample_bytes) move(plan.sums, task.sums, at + begin, at + end);
+    for (std::int64_t at = 0; at < plan.bytes; at += plan.sample_bytes) {
+        move(plan.apply, task.apply, at + begin, at + end);
+    }
+    _mm_sfence();
     return 0;
 }
 
-template <fusebn_task task>
+template <class Isa>
 int entry(void** argv) {
     const fusebn_context* context = *static_cast<const fusebn_context**>(argv[0]);
-    const auto& x = *static_cast<const fusebn_buffer*>(argv[1]);
-    const auto& y = *static_cast<const fusebn_buffer*>(argv[8]);
-    Closure closure{reinterpret_cast<const float*>(x.host), reinterpret_cast<float*>(y.host), x.dim[0].extent};
-    const auto pieces = static_cast<std::int32_t>((closure.count + piece - 1) / piece);
-    return context->parallel_for(context, task, 0, pieces, reinterpret_cast<std::uint8_t*>(&closure));
+    const Plan& plan = *reinterpret_cast<const Plan*>(static_cast<const fusebn_buffer*>(argv[1])->host);
+    const auto loop = [&](fusebn_task function, std::int64_t of, std::int64_t size, Task task) {
+        return context->parallel_for(context, function, 0, static_cast<std::int32_t>((of + size - 1) / size),
+                                     reinterpret_cast<std::uint8_t*>(&task));
+    };
+    const MoveLines sums = lines::choose<Isa>(plan.sums), apply = lines::choose<Isa>(plan.apply);
+    if (plan.run_bytes > 0) return loop(channels, plan.sample_bytes, plan.run_bytes, {plan, plan.sums, sums, apply});
+    int code = 0;
+    if (plan.sums.inputs > 0) code = loop(piece, plan.bytes, piece_bytes, {plan, plan.sums, sums, nullptr});
+    if (plan.apply.inputs > 0 && code == 0) {
+        code = loop(piece, plan.bytes, piece_bytes, {plan, plan.apply, apply, nullptr});
+    }
+    return code;
 }
 
-// y_alignment is left to the caller of make_copy: these tensors have one row, whose length says nothing.
-template <fusebn_task sse, fusebn_task avx2, fusebn_task avx512>
-constexpr fusebn_variant variants[] = {{FUSEBN_ISA_X86_64, 1, "", entry<sse>, nullptr, nullptr},
-                                       {FUSEBN_ISA_X86_64_AVX2, 1, "", entry<avx2>, nullptr, nullptr},
-                                       {FUSEBN_ISA_X86_64_AVX512, 1, "", entry<avx512>, nullptr, nullptr}};
+constexpr fusebn_variant variants[] = {
+    {FUSEBN_ISA_X86_64, 1, "", entry<lines::Sse>, nullptr, nullptr},
+    {FUSEBN_ISA_X86_64_AVX2, 1, "", entry<lines::Avx2>, nullptr, nullptr},
+    {FUSEBN_ISA_X86_64_AVX512, 1, "", entry<lines::Avx512>, nullptr, nullptr},
+};
+constexpr fusebn_kernel row = copy_row("copy", variants);
+constexpr fusebn_kernel_table table{FUSEBN_ABI_VERSION, 1, "copy", "", &row};
 
-constexpr fusebn_kernel streaming_row =
-    copy_row("copy_streaming", variants<copy_piece<stream_sse>, copy_piece<stream_avx2>, copy_piece<stream_avx512>>);
-constexpr fusebn_kernel plain_row =
-    copy_row("copy_plain", variants<copy_piece<copy_sse>, copy_piece<copy_avx2>, copy_piece<copy_avx512>>);
-constexpr fusebn_kernel read_row =
-    copy_row("read", variants<read_piece<read_sse>, read_piece<read_avx2>, read_piece<read_avx512>>);
-constexpr fusebn_kernel_table streaming_table{FUSEBN_ABI_VERSION, 1, "copy", "", &streaming_row};
-constexpr fusebn_kernel_table plain_table{FUSEBN_ABI_VERSION, 1, "copy", "", &plain_row};
-constexpr fusebn_kernel_table read_table{FUSEBN_ABI_VERSION, 1, "read", "", &read_row};
-
-// A layer whose only kernel is the table's, from one tensor of one row to another.
-std::function<void()> make(const fusebn_kernel_table& table, const void* from_data, void* to_data, std::int64_t bytes) {
-    const std::int64_t elements = (bytes + std::int64_t{sizeof(float)} - 1) / std::int64_t{sizeof(float)};
+// A layer whose only kernel is the table's, whose tensor of one element is the plan.
+std::function<void()> make(const Plan& planned) {
     auto layer = std::make_shared<BatchNorm1d>(1, table);
     layer->eval();
-    const ConstTensor from = tensor(static_cast<const float*>(from_data), Layout::NCL, {1, 1, elements});
-    const Tensor to = tensor(static_cast<float*>(to_data), Layout::NCL, {1, 1, elements});
-    return [layer, from, to] {
-        if (const Status status = layer->forward(from, to); !status.ok()) {
+    const auto plan = std::make_shared<Plan>(planned);
+    return [layer, plan] {
+        auto* const data = reinterpret_cast<float*>(plan.get());
+        const Status status = layer->forward(tensor(static_cast<const float*>(data), Layout::NCL, {1, 1, 1}),
+                                             tensor(data, Layout::NCL, {1, 1, 1}));
+        if (!status.ok()) {
             std::fprintf(stderr, "copy: %s\n", status.message().c_str());
             std::exit(1);
         }
     };
 }
 
+// Of those that are there.
+Streams streams(std::initializer_list<const void*> from, std::initializer_list<void*> to, Copy stores) {
+    Streams s;
+    for (const void* p : from) {
+        if (p != nullptr) s.from[s.inputs++] = static_cast<const std::byte*>(p);
+    }
+    for (void* p : to) {
+        if (p != nullptr) s.to[s.outputs++] = static_cast<std::byte*>(p);
+    }
+    s.streaming = stores == Copy::streaming;
+    return s;
+}
+
 }  // namespace
 
 std::function<void()> make_copy(Copy copy, const void* from, void* to, std::int64_t bytes) {
-    return make(copy == Copy::streaming ? streaming_table : plain_table, from, to, bytes);
+    Plan plan;
+    plan.apply = streams({from}, {to}, copy);
+    plan.bytes = bytes;
+    return make(plan);
 }
 
 std::function<void()> make_read(const void* from, std::int64_t bytes) {
-    return make(read_table, from, const_cast<void*>(from), bytes);  // in place, which nothing is written to
+    Plan plan;
+    plan.sums = streams({from}, {}, Copy::plain);
+    plan.bytes = bytes;
+    return make(plan);
+}
+
+std::function<void()> make_passes(const LayerCase& c, const Operands& operands, Copy stores, std::int64_t l3) {
+    Plan plan;
+    plan.sums = streams({operands.x, operands.dy, c.reads_addend_twice() ? operands.addend : nullptr}, {}, Copy::plain);
+    plan.apply = streams({operands.x, operands.dy, c.reads_addend() ? operands.addend : nullptr},
+                         {operands.out, operands.addend_out}, stores);
+    plan.bytes = c.tensor_bytes();
+    const std::int64_t channel_bytes = c.H * c.W * element_bytes(c.dtype());
+    const std::int64_t slabs = plan.sums.inputs * c.N * channel_bytes;
+    if (c.layout == Layout::NCHW && 2 * slabs <= l3) {
+        constexpr std::int64_t page = 4096;
+        plan.run_bytes = channel_bytes * std::max<std::int64_t>(1, page / channel_bytes);
+        plan.sample_bytes = c.C * channel_bytes;
+    }
+    return make(plan);
 }
 
 }  // namespace fusebn::measure

@@ -29,6 +29,15 @@ float uniform(std::uint64_t i, float low, float high) {
 // Where the numbers of a stream begin.
 std::uint64_t start_of(int stream) { return static_cast<std::uint64_t>(stream) << 44; }
 
+// Of a channel of a stream's tensor.
+struct Distribution {
+    float mean, spread;
+};
+Distribution channel(int stream, std::int64_t c) {
+    const std::uint64_t seed = start_of(stream) + (std::uint64_t{1} << 43) + 2 * static_cast<std::uint64_t>(c);
+    return {uniform(seed, -2, 2), uniform(seed + 1, 0.5f, 2)};
+}
+
 std::int64_t square_root(std::int64_t square) {
     const auto root = static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(square))));
     return root * root == square ? root : 0;
@@ -44,29 +53,27 @@ void store(void* x, DataType dtype, std::int64_t i, float value) {
 
 }  // namespace
 
+bool LayerCase::reads_addend() const {
+    if (residual() != Residual::add) return residual() == Residual::batch_norm;
+    return op() != Op::backward || reads_addend_twice();
+}
+
+bool LayerCase::reads_addend_twice() const {
+    if (op() == Op::inference) return false;
+    if (residual() != Residual::add) return residual() == Residual::batch_norm;
+    return op() == Op::backward && activation() != Activation::none && !saves_mask(activation(), residual());
+}
+
 std::int64_t LayerCase::floor_bytes() const {
-    const bool mask = saves_mask(activation(), residual());
-    const bool kinked_or_none = mask || activation() == Activation::none;
-    int tensors = residual() == Residual::none ? 2 : 3;  // x, y, what is added
-    if (op() == Op::backward) {
-        tensors = 3;                                           // x, dy, dx
-        if (residual() == Residual::batch_norm) tensors += 2;  // x2, dx2
-        if (residual() == Residual::add) {
-            tensors += kinked_or_none ? 1 : 2;  // dresidual, and the residual where a bit an element will not do
-        }
-    }
-    const std::int64_t mask_bytes = mask && op() != Op::inference ? (elements() + 7) / 8 : 0;
-    return tensors * tensor_bytes() + mask_bytes;
+    int tensors = reads_addend() ? 3 : 2;  // x, y or dx, what is added
+    if (op() == Op::backward) tensors += residual() == Residual::none ? 1 : 2;  // dy, the addend's gradient
+    const bool mask = saves_mask(activation(), residual()) && op() != Op::inference;
+    return tensors * tensor_bytes() + (mask ? (elements() + 7) / 8 : 0);
 }
 
 std::int64_t LayerCase::limit_bytes(std::int64_t l3) const {
     if (op() == Op::inference) return floor_bytes();
-    int twice = op() == Op::backward ? 2 : 1;         // x and dy; x
-    if (residual() == Residual::batch_norm) ++twice;  // x2
-    if (residual() == Residual::add && op() == Op::backward) {
-        const bool has_mask = saves_mask(activation(), residual());
-        if (!has_mask && activation() != Activation::none) ++twice;  // the residual
-    }
+    const int twice = (op() == Op::backward ? 2 : 1) + (reads_addend_twice() ? 1 : 0);  // x, dy
     const std::int64_t read = twice * tensor_bytes();
     const std::int64_t kept = layout == Layout::NCHW ? read / C : read;
     return floor_bytes() + (kept > l3 ? read : 0);
@@ -122,12 +129,11 @@ LayerCase case_of(const fusebn_kernel_table& table, const fusebn_kernel& kernel)
 
 void fill(const LayerCase& layer_case, void* x, int stream) {
     const oracle::Tensor t = layer_case.view_of(x);
-    const std::uint64_t start = start_of(stream), channels_start = start + (std::uint64_t{1} << 43);
+    const std::uint64_t start = start_of(stream);
     in_parts(t.outer, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t o = begin; o < end; ++o) {
             for (std::int64_t c = 0; c < t.channels; ++c) {
-                const std::uint64_t seed = channels_start + 2 * static_cast<std::uint64_t>(c);
-                const float mean = uniform(seed, -2, 2), spread = uniform(seed + 1, 0.5f, 2);
+                const auto [mean, spread] = channel(stream, c);
                 const std::int64_t first = o * t.outer_stride + c * t.channel_stride;
                 for (std::int64_t i = first; i < first + t.inner; ++i) {
                     const float normal = nearly_normal(start + static_cast<std::uint64_t>(i));
@@ -144,8 +150,9 @@ BatchNormState random_state(std::int64_t channels, int stream) {
         const std::uint64_t seed = start_of(stream) + (std::uint64_t{1} << 42) + 4 * static_cast<std::uint64_t>(c);
         state.gamma.push_back(uniform(seed, 0.5f, 1.5f));
         state.beta.push_back(uniform(seed + 1, -0.5f, 0.5f));
-        state.running_mean.push_back(uniform(seed + 2, -2, 2));
-        state.running_var.push_back(uniform(seed + 3, 0.25f, 4));
+        const auto [mean, spread] = channel(stream, c);
+        state.running_mean.push_back(mean + spread * uniform(seed + 2, -0.5f, 0.5f));
+        state.running_var.push_back(spread * spread * uniform(seed + 3, 0.5f, 2));
     }
     return state;
 }

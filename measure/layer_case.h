@@ -23,6 +23,10 @@ struct LayerCase {
     Residual residual() const { return static_cast<Residual>(kernel->residual); }
     std::int64_t elements() const { return N * C * H * W; }
     std::int64_t tensor_bytes() const { return elements() * element_bytes(dtype()); }
+    // Whether the residual or the second branch's x is read; backward needs no residual where a mask or the identity
+    // says all. And whether for the sums too.
+    bool reads_addend() const;
+    bool reads_addend_twice() const;
     // What must move, each tensor once: a forward call reads x and what is added, and writes y; backward reads x, dy
     // and what it needs of the second branch, and writes dx and the second branch's gradient. A mask is a bit an
     // element, written by training and read by backward. Parameters and statistics are of no account.
@@ -40,8 +44,8 @@ struct LayerCase {
 // the square root of their product where it has one.
 LayerCase case_of(const fusebn_kernel_table& table, const fusebn_kernel& kernel);
 
-// Random activations, another mean and spread for every channel, and the values of a layer to go with them. Another
-// `stream` gives other numbers.
+// Random activations, another mean and spread for every channel, and the values of a layer to go with them: running
+// statistics near them, or a ReLU would leave whole channels of zeros. Another `stream` gives other numbers.
 void fill(const LayerCase& layer_case, void* x, int stream);
 BatchNormState random_state(std::int64_t channels, int stream);
 

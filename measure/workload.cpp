@@ -1,10 +1,13 @@
 #include "measure/workload.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <random>
 #include <utility>
 
 namespace fusebn::measure {
@@ -19,7 +22,13 @@ void* Buffer::at_least(std::int64_t bytes) {
         data_.reset(std::aligned_alloc(line, size));
         if (!data_) throw std::bad_alloc();
         size_ = bytes;
-        std::memset(data_.get(), 0, size);
+        // Floats between 0.5 and 1. Not zeros: a processor may write lines of zeros at twice the speed of others
+        // (docs/performance.md, "What a copy copies"), so a copy of them is no yardstick.
+        std::mt19937_64 random(1);
+        auto* const words = static_cast<std::uint64_t*>(data_.get());
+        for (std::size_t i = 0; i < size / sizeof(*words); ++i) {
+            words[i] = (random() & 0x007fffff'007fffff) | 0x3f000000'3f000000;
+        }
     }
     return data_.get();
 }

@@ -250,8 +250,8 @@ private:
         }
         const bool in_cache = case_.floor_bytes() <= batch_.usable_l3;
         const auto how = in_cache ? measure::Copy::plain : measure::Copy::streaming;
-        return measure::Contender{"copy", measure::make_copy(how, workspace_.copy_from.at_least(half + 4),
-                                                             workspace_.copy_to.at_least(half + 4), half)};
+        return measure::Contender{"copy", measure::make_copy(how, workspace_.copy_from.at_least(half),
+                                                             workspace_.copy_to.at_least(half), half)};
     }
 
     const Batch& batch_;
