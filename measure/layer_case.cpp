@@ -152,7 +152,7 @@ BatchNormState random_state(std::int64_t channels, int stream) {
         state.beta.push_back(uniform(seed + 1, -0.5f, 0.5f));
         const auto [mean, spread] = channel(stream, c);
         state.running_mean.push_back(mean + spread * uniform(seed + 2, -0.5f, 0.5f));
-        state.running_var.push_back(spread * spread * uniform(seed + 3, 0.5f, 2));
+        state.running_var.push_back(spread * spread * uniform(seed + 3, 0.2f, 2));
     }
     return state;
 }

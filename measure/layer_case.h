@@ -45,7 +45,8 @@ struct LayerCase {
 LayerCase case_of(const fusebn_kernel_table& table, const fusebn_kernel& kernel);
 
 // Random activations, another mean and spread for every channel, and the values of a layer to go with them: running
-// statistics near them, or a ReLU would leave whole channels of zeros. Another `stream` gives other numbers.
+// statistics near them, or a ReLU would leave whole channels of zeros, but not so near that it never cuts at 6. Another
+// `stream` gives other numbers.
 void fill(const LayerCase& layer_case, void* x, int stream);
 BatchNormState random_state(std::int64_t channels, int stream);
 

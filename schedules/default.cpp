@@ -31,12 +31,13 @@
 //             128x50: 1.07, 1.16; 128x14x14: 1.04, 1.06; in bf16 512x7x7 0.95, 0.99).
 //             interleaved train_forward and backward: 1 with tensors beyond half of the L3 cache (backward 256x56x56:
 //             1.4 times as fast; 25088 rows of 72 to 200 channels 1.1 to 1.9; 64 channels within some hundredths,
-//             either way), of up to 32 channels with tensors beyond all of it (100352x24: 1.02 to 1.17 without).
+//             either way), of up to 32 channels with tensors beyond all of it (100352x24: 1.02 to 1.17 without); none
+//             where a row of all that is read twice takes more than a page (backward of 1024 and 2048 channels 1.11 to
+//             1.23 times as fast without, training of 2048 1.06 to 1.1).
 //             Where a processor drops no prefetch they cost more and gain less: planar with tensors beyond the L3 cache
 //             alone (training 64x14x14 with a residual 1.31 times as fast without, 32x28x28 1.13), and slabs of at most
 //             1 MB, twice the L2 cache of the model (on a machine with 2 MB of L2 slabs of 1.6 MB: 1.22 to 1.44 times
-//             as fast without; two branches' 1.2 MB: 1.3; 0.8 MB: not), interleaved where a chunk takes at most half of
-//             the model's L2 cache (2048 channels: 1.1 without).
+//             as fast without; two branches' 1.2 MB: 1.3; 0.8 MB: not).
 //   repeat    once where no prefetch is dropped (else 1.04 to 1.22 times as long), and where a task's slabs are larger
 //             than two L2 caches (64x112x112, whose slabs are 1.6 MB: 0.96 by repeating). Elsewhere, where the tensors
 //             leave the cache and are prefetched, planar 8 where x alone is read and the tensors are 1.5 times the L3
@@ -155,8 +156,8 @@ void interleaved_sums(Schedule& s, const Known& k) {
     if (blocks > 1) s.block = static_cast<int>(parts(parts(k.channels, blocks), 16) * 16);
     const double far = static_cast<double>(k.caches.l3) / (k.channels > 32 ? 2 : 1);
     const bool fetched = k.run_can_be_fetched() && k.bytes() > far;
-    const std::int64_t chunk = chunk_rows * k.channels * k.element * k.moved.read_twice;
-    s.prefetch = fetched && (k.caches.drops_prefetches || chunk <= k.caches.l2 / 2) ? 1 : 0;
+    constexpr std::int64_t page = 4096;
+    s.prefetch = fetched && k.channels * k.element * k.moved.read_twice <= page ? 1 : 0;
     const bool trains = k.spec.op == Op::train_forward;
     if (pairs_of_lines && ((fetched && trains) || s.parallel == Schedule::Parallel::none)) {
         s.vector = 32;
