@@ -117,8 +117,9 @@ Outcome contest(const LayerCase& c, const Machine& machine, const Budget& budget
     const std::int64_t half = c.floor_bytes() / 2;
     const std::int64_t limit = c.limit_bytes(machine.l3_usable), again = limit - c.floor_bytes();
     const void* const from = workspace.copy_from.at_least(std::max(half, again));
-    const Copy stores = in_cache ? Copy::plain : Copy::streaming;
-    contenders.push_back({"copy", make_copy(stores, from, workspace.copy_to.at_least(half), half)});
+    void* const to = workspace.copy_to.at_least(half);
+    const Copy stores = faster_copy(from, to, half);
+    contenders.push_back({"copy", make_copy(stores, from, to, half)});
     if (again > 0) contenders.push_back({"read", make_read(from, again)});
     if (c.op() != Op::inference) {
         contenders.push_back({"passes", make_passes(c, workload.operands(), stores, machine.l3_usable)});
@@ -135,7 +136,7 @@ Outcome contest(const LayerCase& c, const Machine& machine, const Budget& budget
     const Sample sample(c, workload);
     add_peers(contenders, c, workload, sample, machine.threads, onednn_peers, outcome.warning);
     add_peers(contenders, c, workload, sample, machine.threads, loaded_onednn_peers, outcome.warning);
-    outcome.row = Row{c, verdict.worst, limit, in_cache, race(contenders, budget)};
+    outcome.row = Row{c, verdict.worst, limit, in_cache, stores, race(contenders, budget)};
     return outcome;
 }
 

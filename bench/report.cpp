@@ -94,15 +94,13 @@ void print_machine(std::ostream& out, const Report& report) {
         << (report.onednn3.empty() ? "" : ", and " + report.onednn3) << "\n"
         << "GB/s counts each tensor once: what a forward call reads and y; x, dy and dx; a residual's or a second "
            "branch's;\n"
-        << "masks as bits. Copy: of as many bytes, with streaming stores where they exceed the L3 cache and plain "
-           "ones (*)\n"
-        << "where they fit. Passes: a loop's that reads for the sums, then reads and writes as the kernel must, and "
-           "computes\n"
-        << "nothing. A peer's ratio is its time over fusebn's, the median of pairs (quartiles): above 1, fusebn is "
-           "faster. Of\n"
-        << "f32: a 16-bit kernel's time over the f32 kernel's. Error: the largest of y or dx, as a share of the bound "
-           "that the\n"
-        << "checks derive.\n\n";
+        << "masks as bits. Copy: of as many bytes, the faster of one with streaming stores and one with plain ones (*). "
+           "Passes:\n"
+        << "a loop's that reads for the sums, then reads and writes as the kernel must, and computes nothing. A peer's "
+           "ratio is\n"
+        << "its time over fusebn's, the median of pairs (quartiles): above 1, fusebn is faster. Of f32: a 16-bit "
+           "kernel's time\n"
+        << "over the f32 kernel's. Error: the largest of y or dx, as a share of the bound that the checks derive.\n\n";
 }
 
 void print_table(std::ostream& out, const Report& report, bool markdown) {
@@ -127,7 +125,7 @@ void print_table(std::ostream& out, const Report& report, bool markdown) {
                        c.shape_name(),
                        fixed(row.median_ms("fusebn"), 3),
                        fixed(row.gbps("fusebn"), 1),
-                       fixed(row.fraction_of_copy("fusebn").median, 2) + (row.in_cache ? "*" : " "),
+                       fixed(row.fraction_of_copy("fusebn").median, 2) + (row.copy == Copy::plain ? "*" : " "),
                        row.fraction_of_passes() ? fixed(*row.fraction_of_passes(), 2) : "-"};
         for (const auto& [peer, heading] : peers) {
             const bool there = row.find(peer) != nullptr;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "measure/copy.h"
 #include "measure/layer_case.h"
 #include "measure/machine.h"
 #include "measure/timing.h"
@@ -20,7 +21,8 @@ struct Row {
     LayerCase layer_case;
     double error;              // largest error of y or dx as a share of its bound
     std::int64_t limit_bytes;  // LayerCase::limit_bytes() of this machine
-    bool in_cache;  // the tensors fit in what is usable of the last-level cache: "copy" is then the plain one
+    bool in_cache;             // the tensors fit in what is usable of the last-level cache
+    Copy copy;                 // the faster of the two, which "copy" is and whose stores "passes" has
     std::vector<Samples> samples;  // fusebn, copy, read, passes, of a 16-bit kernel fusebn-f32, then the peers
 
     const Samples* find(const std::string& contender) const;

@@ -5,10 +5,12 @@
 #include <cstdlib>
 #include <initializer_list>
 #include <memory>
+#include <vector>
 
 #include "fusebn/batch_norm.h"
 #include "measure/copy_row.h"
 #include "measure/lines.h"
+#include "measure/timing.h"
 
 namespace fusebn::measure {
 namespace {
@@ -128,6 +130,14 @@ std::function<void()> make_copy(Copy copy, const void* from, void* to, std::int6
     plan.apply = streams({from}, {to}, copy);
     plan.bytes = bytes;
     return make(plan);
+}
+
+Copy faster_copy(const void* from, void* to, std::int64_t bytes) {
+    const Budget budget{0, 5, 5, 5};
+    const std::vector<Samples> samples = race({{"plain", make_copy(Copy::plain, from, to, bytes)},
+                                               {"streaming", make_copy(Copy::streaming, from, to, bytes)}},
+                                              budget);
+    return paired_ratio(samples[0], samples[1]).median <= 1 ? Copy::plain : Copy::streaming;
 }
 
 std::function<void()> make_read(const void* from, std::int64_t bytes) {

@@ -12,13 +12,16 @@
 namespace fusebn::measure {
 
 enum class Copy {
-    plain,     // stores go through the cache: the faster one where all tensors fit in it
-    streaming  // stores go past the cache, whole lines at a time: the faster one where they do not
+    plain,     // stores go through the cache: mostly the faster one where all tensors fit in it
+    streaming  // stores go past the cache, whole lines at a time: mostly the faster one where they do not
 };
 
 // A call copies `bytes`: half of what moves goes in and half of it out. `to` starts on a cache line. Exits where the
 // layer refuses the call.
 std::function<void()> make_copy(Copy copy, const void* from, void* to, std::int64_t bytes);
+
+// Which of the two takes less time: near the size of a cache no rule says it.
+Copy faster_copy(const void* from, void* to, std::int64_t bytes);
 
 // The same, of what only reads: what a pass takes that makes sums of tensors. Nothing is written.
 std::function<void()> make_read(const void* from, std::int64_t bytes);
