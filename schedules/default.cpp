@@ -33,7 +33,7 @@
 //             1.4 times as fast; 25088 rows of 72 to 200 channels 1.1 to 1.9; 64 channels within some hundredths,
 //             either way), of up to 32 channels with tensors beyond all of it (100352x24: 1.02 to 1.17 without); none
 //             where a row of all that is read twice takes more than a page (backward of 1024 and 2048 channels 1.11 to
-//             1.23 times as fast without, training of 2048 1.06 to 1.1).
+//             1.23 times as fast without, training of 2048 0.99 to 1.06).
 //             Where a processor drops no prefetch they cost more and gain less: planar with tensors beyond the L3 cache
 //             alone (training 64x14x14 with a residual 1.31 times as fast without, 32x28x28 1.13), and slabs of at most
 //             1 MB, twice the L2 cache of the model (on a machine with 2 MB of L2 slabs of 1.6 MB: 1.22 to 1.44 times
