@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cases.h"
@@ -118,11 +120,17 @@ Outcome contest(const LayerCase& c, const Machine& machine, const Budget& budget
     const std::int64_t limit = c.limit_bytes(machine.l3_usable), again = limit - c.floor_bytes();
     const void* const from = workspace.copy_from.at_least(std::max(half, again));
     void* const to = workspace.copy_to.at_least(half);
-    const Copy stores = faster_copy(from, to, half);
-    contenders.push_back({"copy", make_copy(stores, from, to, half)});
+    const auto fastest = [](const auto& make) {
+        const std::function<void()> plain = make(Copy::plain), streaming = make(Copy::streaming);
+        const Copy stores = faster(plain, streaming);
+        return std::pair(stores, stores == Copy::plain ? plain : streaming);
+    };
+    const auto [copy_stores, copy] = fastest([&](Copy stores) { return make_copy(stores, from, to, half); });
+    contenders.push_back({"copy", copy});
     if (again > 0) contenders.push_back({"read", make_read(from, again)});
     if (c.op() != Op::inference) {
-        contenders.push_back({"passes", make_passes(c, workload.operands(), stores, machine.l3_usable)});
+        const auto make = [&](Copy stores) { return make_passes(c, workload.operands(), stores, machine.l3_usable); };
+        contenders.push_back({"passes", fastest(make).second});
     }
     std::optional<Workload> twin;
     if (const std::optional<LayerCase> f32 = f32_twin(c)) {
@@ -136,7 +144,7 @@ Outcome contest(const LayerCase& c, const Machine& machine, const Budget& budget
     const Sample sample(c, workload);
     add_peers(contenders, c, workload, sample, machine.threads, onednn_peers, outcome.warning);
     add_peers(contenders, c, workload, sample, machine.threads, loaded_onednn_peers, outcome.warning);
-    outcome.row = Row{c, verdict.worst, limit, in_cache, stores, race(contenders, budget)};
+    outcome.row = Row{c, verdict.worst, limit, in_cache, copy_stores, race(contenders, budget)};
     return outcome;
 }
 

@@ -52,6 +52,7 @@ bool write_json(const std::string& path, const Report& report) {
             line["floor_bytes"] = c.floor_bytes();
             line["limit_bytes"] = row.limit_bytes;
             line["in_cache"] = row.in_cache;
+            line["copy_stores"] = row.copy == Copy::plain ? "plain" : "streaming";
             out << line.dump() << "\n";
         }
     }

@@ -94,13 +94,15 @@ void print_machine(std::ostream& out, const Report& report) {
         << (report.onednn3.empty() ? "" : ", and " + report.onednn3) << "\n"
         << "GB/s counts each tensor once: what a forward call reads and y; x, dy and dx; a residual's or a second "
            "branch's;\n"
-        << "masks as bits. Copy: of as many bytes, the faster of one with streaming stores and one with plain ones (*). "
-           "Passes:\n"
-        << "a loop's that reads for the sums, then reads and writes as the kernel must, and computes nothing. A peer's "
-           "ratio is\n"
-        << "its time over fusebn's, the median of pairs (quartiles): above 1, fusebn is faster. Of f32: a 16-bit "
-           "kernel's time\n"
-        << "over the f32 kernel's. Error: the largest of y or dx, as a share of the bound that the checks derive.\n\n";
+        << "masks as bits. Copy: of as many bytes, the faster of one with streaming stores and one with plain ones "
+           "(*).\n"
+        << "Passes: loops that read for the sums, then read and write as the kernel must, and compute nothing, with "
+           "the\n"
+        << "faster stores of the two but no prefetches, by which a kernel may be faster. A peer's ratio is its time "
+           "over\n"
+        << "fusebn's, the median of pairs (quartiles): above 1, fusebn is faster. Of f32: a 16-bit kernel's time over "
+           "the f32\n"
+        << "kernel's. Error: the largest of y or dx, as a share of the bound that the checks derive.\n\n";
 }
 
 void print_table(std::ostream& out, const Report& report, bool markdown) {

@@ -19,10 +19,10 @@ using namespace measure;
 // One kernel, measured.
 struct Row {
     LayerCase layer_case;
-    double error;              // largest error of y or dx as a share of its bound
-    std::int64_t limit_bytes;  // LayerCase::limit_bytes() of this machine
-    bool in_cache;             // the tensors fit in what is usable of the last-level cache
-    Copy copy;                 // the faster of the two, which "copy" is and whose stores "passes" has
+    double error;                  // largest error of y or dx as a share of its bound
+    std::int64_t limit_bytes;      // LayerCase::limit_bytes() of this machine
+    bool in_cache;                 // the tensors fit in what is usable of the last-level cache
+    Copy copy;                     // the faster of the two, which "copy" is
     std::vector<Samples> samples;  // fusebn, copy, read, passes, of a 16-bit kernel fusebn-f32, then the peers
 
     const Samples* find(const std::string& contender) const;
@@ -69,10 +69,11 @@ void print_summary(std::ostream& out, const Report& report);
 
 // A line for the machine, then a line for every row and contender (json.cpp):
 //   {"op","layout","dtype","shape","contender","median_ms","quartiles_ms","gbps","fraction_of_copy",
-//    "fraction_of_limit","ratio_to_fusebn","ratio_quartiles","kernel","extents","floor_bytes","limit_bytes","in_cache"}
+//    "fraction_of_limit","ratio_to_fusebn","ratio_quartiles","kernel","extents","floor_bytes","limit_bytes","in_cache",
+//    "copy_stores"}
 // shape is in the layout's order, extents are the view's; ratios are medians over pairs of turns. "op" is
-// "train_forward+add+relu" where an addition and a ReLU are fused. "fusebn-f32", which moves other bytes, has no gbps
-// and no fraction_of_copy. False where `path` cannot be written.
+// "train_forward+add+relu" where an addition and a ReLU are fused. "fusebn-f32" and "read", which move other bytes,
+// have no gbps and no fraction of anything. False where `path` cannot be written.
 bool write_json(const std::string& path, const Report& report);
 
 }  // namespace fusebn::bench

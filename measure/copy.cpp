@@ -60,7 +60,9 @@ int channels(void*, std::int32_t index, std::uint8_t* closure) {
     const Task& task = *reinterpret_cast<const Task*>(closure);
     const Plan& plan = task.plan;
     const std::int64_t begin = index * plan.run_bytes, end = std::min(begin + plan.run_bytes, plan.sample_bytes);
-    for (std::int64_t at = 0; at < plan.bytes; at += plan.sample_bytes) move(plan.sums, task.sums, at + begin, at + end);
+    for (std::int64_t at = 0; at < plan.bytes; at += plan.sample_bytes) {
+        move(plan.sums, task.sums, at + begin, at + end);
+    }
     for (std::int64_t at = 0; at < plan.bytes; at += plan.sample_bytes) {
         move(plan.apply, task.apply, at + begin, at + end);
     }
@@ -132,11 +134,9 @@ std::function<void()> make_copy(Copy copy, const void* from, void* to, std::int6
     return make(plan);
 }
 
-Copy faster_copy(const void* from, void* to, std::int64_t bytes) {
-    const Budget budget{0, 5, 5, 5};
-    const std::vector<Samples> samples = race({{"plain", make_copy(Copy::plain, from, to, bytes)},
-                                               {"streaming", make_copy(Copy::streaming, from, to, bytes)}},
-                                              budget);
+Copy faster(const std::function<void()>& plain, const std::function<void()>& streaming) {
+    const Budget five_rounds{0, 5, 5, 5};
+    const std::vector<Samples> samples = race({{"plain", plain}, {"streaming", streaming}}, five_rounds);
     return paired_ratio(samples[0], samples[1]).median <= 1 ? Copy::plain : Copy::streaming;
 }
 

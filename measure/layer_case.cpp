@@ -65,7 +65,7 @@ bool LayerCase::reads_addend_twice() const {
 }
 
 std::int64_t LayerCase::floor_bytes() const {
-    int tensors = reads_addend() ? 3 : 2;  // x, y or dx, what is added
+    int tensors = reads_addend() ? 3 : 2;                                       // x, y or dx, what is added
     if (op() == Op::backward) tensors += residual() == Residual::none ? 1 : 2;  // dy, the addend's gradient
     const bool mask = saves_mask(activation(), residual()) && op() != Op::inference;
     return tensors * tensor_bytes() + (mask ? (elements() + 7) / 8 : 0);

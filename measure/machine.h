@@ -17,7 +17,7 @@ struct Machine {
 
 Machine this_machine();
 
-// Sets l3_usable (usable_cache.h), in about a second.
+// Sets l3_usable (usable_cache.h), in a second or a few.
 void measure_caches(Machine& machine);
 
 // "L1 32 KB, L2 1024 KB, L3 32 MB"

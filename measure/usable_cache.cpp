@@ -28,8 +28,8 @@ double seconds_of(const std::function<void()>& read) {
 }
 
 std::int64_t measure_usable_l3(const Machine& machine) {
-    // From what no L2 cache holds, two steps to the double, to three sizes of which the stated L3 cache holds no more
-    // than a quarter.
+    // From what no L2 cache holds, two steps to the double, to eight times the stated L3 cache: the last three are more
+    // than four times it, or, of a very large one, 512 MB and more.
     const std::int64_t most = std::min(8 * machine.l3, std::int64_t{1} << 30);
     std::vector<std::int64_t> sizes;
     for (std::int64_t bytes = 2 * machine.l2 * machine.threads; bytes <= most; bytes *= 2) {

@@ -11,7 +11,7 @@ namespace fusebn::measure {
 
 // Bytes, at most machine.l3. A virtual machine states the L3 cache of a whole server, of which its few cores may fill a
 // part only (480 MB stated, 64 MB reached): what is read again and again is read the slower the less of it is kept.
-// Measured once a process, in about a second, with all of fusebn's threads. What is stated is believed where reading
+// Measured once a process, in a second or a few, with all of fusebn's threads. What is stated is believed where reading
 // shows no difference between a cache and memory.
 std::int64_t usable_l3(const Machine& machine);
 

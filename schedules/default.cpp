@@ -31,9 +31,10 @@
 //             128x50: 1.07, 1.16; 128x14x14: 1.04, 1.06; in bf16 512x7x7 0.95, 0.99).
 //             interleaved train_forward and backward: 1 with tensors beyond half of the L3 cache (backward 256x56x56:
 //             1.4 times as fast; 25088 rows of 72 to 200 channels 1.1 to 1.9; 64 channels within some hundredths,
-//             either way), of up to 32 channels with tensors beyond all of it (100352x24: 1.02 to 1.17 without); none
-//             where a row of all that is read twice takes more than a page (backward of 1024 and 2048 channels 1.11 to
-//             1.23 times as fast without, training of 2048 0.99 to 1.06).
+//             either way), of up to 32 channels with tensors beyond all of it (100352x24: 1.02 to 1.17 without). By
+//             processor, none where a row of all that is read twice takes more than a page (on one of family 26
+//             backward of 1024 and 2048 channels 0.98 to 1.26 times as fast without, training 1.0 to 1.13; a search on
+//             one of family 25 kept them for each of 17 such kernels).
 //             Where a processor drops no prefetch they cost more and gain less: planar with tensors beyond the L3 cache
 //             alone (training 64x14x14 with a residual 1.31 times as fast without, 32x28x28 1.13), and slabs of at most
 //             1 MB, twice the L2 cache of the model (on a machine with 2 MB of L2 slabs of 1.6 MB: 1.22 to 1.44 times
@@ -56,7 +57,7 @@
 //   ahead     interleaved, where the tensors are streamed or would be, of 128 channels and more: 2. Three numbers a
 //             channel are then read beside x, so fewer lines of x are under way at once (inference, 256 channels: 0.86
 //             of a copy without, 0.97 with). Harmful where that is not so: planar 0.84.
-//   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward that prefetches: 32, whole pairs of
+//   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward from memory: 32, whole pairs of
 //             lines (on AVX-512 1.08 to 1.15 times as fast, on AVX2 the same; backward with 16 instead 0.97 to 1.04 and
 //             1.0 to 1.11), and on one thread too (32x128: training 1.1, backward 1.15). Less where a streamed row is
 //             no multiple.
@@ -69,8 +70,11 @@
 namespace fusebn {
 
 CacheModel model_for(std::string_view processor, CacheModel caches) {
-    // Measured on an Intel Xeon (family 6, model 167): docs/performance.md, "A second machine".
-    if (is_for_processor("GenuineIntel", processor)) caches.drops_prefetches = false;
+    // Measured on an Intel Xeon (family 6, model 167) and an AMD EPYC (family 26, model 2): docs/performance.md, "A
+    // second machine" and "A third machine".
+    const bool intel = is_for_processor("GenuineIntel", processor);
+    if (intel) caches.drops_prefetches = false;
+    if (intel || is_for_processor("AuthenticAMD family 26", processor)) caches.fetches_long_rows = false;
     return caches;
 }
 
@@ -157,7 +161,8 @@ void interleaved_sums(Schedule& s, const Known& k) {
     const double far = static_cast<double>(k.caches.l3) / (k.channels > 32 ? 2 : 1);
     const bool fetched = k.run_can_be_fetched() && k.bytes() > far;
     constexpr std::int64_t page = 4096;
-    s.prefetch = fetched && k.channels * k.element * k.moved.read_twice <= page ? 1 : 0;
+    const bool long_row = k.channels * k.element * k.moved.read_twice > page;
+    s.prefetch = fetched && (k.caches.fetches_long_rows || !long_row) ? 1 : 0;
     const bool trains = k.spec.op == Op::train_forward;
     if (pairs_of_lines && ((fetched && trains) || s.parallel == Schedule::Parallel::none)) {
         s.vector = 32;

@@ -93,10 +93,12 @@ struct CacheModel {
     // Whether a software prefetch is dropped while a core's miss buffers are full, and so costs little and is worth
     // repeating; else each is carried out, and what it brings pushes out what is there.
     bool drops_prefetches = true;
+    // Whether interleaved rows of more than a page are worth fetching a chunk ahead, which is as many pages as rows.
+    bool fetches_long_rows = true;
 };
 
 // Processors that have defaults of their own, as kernel_abi.h names them; of all others nothing is known.
-inline constexpr std::string_view modelled_processors[] = {"GenuineIntel"};
+inline constexpr std::string_view modelled_processors[] = {"AuthenticAMD family 26", "GenuineIntel"};
 // `caches` with what is known of a processor (fusebn/parallel.h's, or a name above).
 CacheModel model_for(std::string_view processor, CacheModel caches);
 

@@ -321,12 +321,20 @@ TEST(DefaultSchedule, FetchesLessWhereEveryPrefetchIsCarriedOut) {
     }
 }
 
-// What a chunk further on has is as many pages as rows.
-TEST(DefaultSchedule, FetchesNoRowsOfMoreThanAPage) {
+// Of up to a page: x's row, and in backward dy's too.
+TEST(DefaultSchedule, FetchesLongRowsWhereAProcessorGainsByIt) {
+    const auto prefetch = [](Op op, std::int64_t channels, const char* processor) {
+        return default_schedule(interleaved(op, 25088, channels), model_for(processor, {})).prefetch;
+    };
     for (const Op op : {Op::train_forward, Op::backward}) {
-        const std::int64_t channels = op == Op::backward ? 512 : 1024;
-        EXPECT_EQ(default_schedule(interleaved(op, 25088, channels)).prefetch, 1);
-        EXPECT_EQ(default_schedule(interleaved(op, 25088, 2 * channels)).prefetch, 0);
+        const std::int64_t page = op == Op::backward ? 512 : 1024;
+        for (const char* processor : {"AuthenticAMD family 26 model 2", "GenuineIntel family 6 model 167"}) {
+            EXPECT_EQ(prefetch(op, page, processor), 1) << processor;
+            EXPECT_EQ(prefetch(op, 2 * page, processor), 0) << processor;
+        }
+        for (const char* processor : {"", "AuthenticAMD family 25 model 17", "AuthenticAMD family 261"}) {
+            EXPECT_EQ(prefetch(op, 2 * page, processor), 1) << processor;
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-// What the yardsticks move: all of it and nothing beside it, at ends of rows that are no lines, by every instruction set.
+// What the yardsticks move: all of it and nothing beside it, at ends of rows that are no lines, by every instruction
+// set.
 #include "measure/copy.h"
 
 #include <gtest/gtest.h>
@@ -26,7 +27,8 @@ struct Kernel {
 };
 
 // Every byte of what is written is the exclusive or of what was read there.
-void expect_passes(Op op, Layout layout, Residual residual, Activation activation, std::int64_t C, std::int64_t W) {
+void expect_passes(Op op, Layout layout, Residual residual, Activation activation, std::int64_t C, std::int64_t W,
+                   bool reads_addend) {
     Kernel k;
     k.kernel.op = static_cast<std::int32_t>(op);
     k.kernel.residual = static_cast<std::int32_t>(residual);
@@ -56,7 +58,7 @@ void expect_passes(Op op, Layout layout, Residual residual, Activation activatio
         make_passes(c, operands, stores, l3)();
         for (const std::uint8_t* result : results) {
             for (std::size_t i = 0; i < bytes; ++i) {
-                const int wanted = px[i] ^ (pdy != nullptr ? pdy[i] : 0) ^ (c.reads_addend() ? padd[i] : 0);
+                const int wanted = px[i] ^ (pdy != nullptr ? pdy[i] : 0) ^ (reads_addend ? padd[i] : 0);
                 ASSERT_EQ(result[i], wanted) << "byte " << i << " of " << bytes;
             }
             for (std::size_t i = bytes; i < bytes + 64; ++i) ASSERT_EQ(result[i], 0xee) << "behind the end";
@@ -69,12 +71,12 @@ TEST(Passes, ReadAndWriteAllOfIt) {
         for (const std::int64_t C : {1, 3, 64}) {
             for (const std::int64_t W : {1, 49, 50, 1025}) {
                 SCOPED_TRACE(std::string(to_string(layout)) + " " + std::to_string(C) + " " + std::to_string(W));
-                expect_passes(Op::train_forward, layout, Residual::none, Activation::relu, C, W);
-                expect_passes(Op::train_forward, layout, Residual::add, Activation::relu, C, W);
-                expect_passes(Op::backward, layout, Residual::none, Activation::none, C, W);
-                expect_passes(Op::backward, layout, Residual::add, Activation::relu, C, W);
-                expect_passes(Op::backward, layout, Residual::add, Activation::silu, C, W);
-                expect_passes(Op::backward, layout, Residual::batch_norm, Activation::relu, C, W);
+                expect_passes(Op::train_forward, layout, Residual::none, Activation::relu, C, W, false);
+                expect_passes(Op::train_forward, layout, Residual::add, Activation::relu, C, W, true);
+                expect_passes(Op::backward, layout, Residual::none, Activation::none, C, W, false);
+                expect_passes(Op::backward, layout, Residual::add, Activation::relu, C, W, false);
+                expect_passes(Op::backward, layout, Residual::add, Activation::silu, C, W, true);
+                expect_passes(Op::backward, layout, Residual::batch_norm, Activation::relu, C, W, true);
             }
         }
     }
@@ -82,7 +84,38 @@ TEST(Passes, ReadAndWriteAllOfIt) {
 
 // Slabs that are too large for the cache: everything is read before anything is written.
 TEST(Passes, OfSlabsBeyondTheCache) {
-    expect_passes(Op::backward, Layout::NCHW, Residual::none, Activation::relu, 2, 70001);
+    expect_passes(Op::backward, Layout::NCHW, Residual::none, Activation::relu, 2, 70001, false);
+}
+
+// Tensors of 1 MB: what must move, and what is read again where a cache of so many bytes does not hold it.
+TEST(LayerCase, CountsTheBytesThatMustMove) {
+    constexpr std::int64_t MB = 1 << 20, mask = MB / 32;
+    const auto bytes = [](Op op, Layout layout, Residual residual, Activation activation, std::int64_t cache) {
+        Kernel k;
+        k.kernel.op = static_cast<std::int32_t>(op);
+        k.kernel.residual = static_cast<std::int32_t>(residual);
+        k.kernel.activation = static_cast<std::int32_t>(activation);
+        return LayerCase{&k.table, &k.kernel, layout, 4, 256, 16, 16, true}.limit_bytes(cache);
+    };
+    const auto nhwc = [&](Op op, Residual residual, Activation activation, std::int64_t cache) {
+        return bytes(op, Layout::NHWC, residual, activation, cache);
+    };
+    using enum Op;
+    const Activation relu = Activation::relu, silu = Activation::silu;
+    EXPECT_EQ(nhwc(inference, Residual::none, relu, 0), 2 * MB);
+    EXPECT_EQ(nhwc(inference, Residual::add, relu, 0), 3 * MB);
+    EXPECT_EQ(nhwc(train_forward, Residual::none, relu, MB), 2 * MB);
+    EXPECT_EQ(nhwc(train_forward, Residual::none, relu, MB - 1), 3 * MB);
+    EXPECT_EQ(nhwc(train_forward, Residual::add, relu, 0), 4 * MB + mask);
+    EXPECT_EQ(nhwc(train_forward, Residual::batch_norm, relu, 0), 5 * MB);
+    EXPECT_EQ(nhwc(backward, Residual::none, relu, 2 * MB), 3 * MB);
+    EXPECT_EQ(nhwc(backward, Residual::none, relu, 0), 5 * MB);
+    EXPECT_EQ(nhwc(backward, Residual::add, relu, 0), 6 * MB + mask);
+    EXPECT_EQ(nhwc(backward, Residual::add, Activation::none, 0), 6 * MB);
+    EXPECT_EQ(nhwc(backward, Residual::add, silu, 0), 8 * MB);
+    EXPECT_EQ(nhwc(backward, Residual::batch_norm, silu, 0), 8 * MB);
+    EXPECT_EQ(bytes(backward, Layout::NCHW, Residual::none, relu, 2 * MB / 256), 3 * MB);
+    EXPECT_EQ(bytes(backward, Layout::NCHW, Residual::none, relu, 2 * MB / 256 - 1), 5 * MB);
 }
 
 TEST(Copy, IsExact) {
