@@ -113,6 +113,7 @@ Outcome contest(const LayerCase& c, const Machine& machine, const Budget& budget
     outcome.complaint = verdict.complaint;
     if (!outcome.complaint.empty() || !c.fixed) return outcome;
 
+    const Sample sample(c, workload);  // before anything else writes where the results are
     std::vector<Contender> contenders;
     contenders.push_back({"fusebn", [&] { workload.run_or_exit(); }});
     const bool in_cache = c.floor_bytes() <= machine.l3_usable;
@@ -141,7 +142,6 @@ Outcome contest(const LayerCase& c, const Machine& machine, const Budget& budget
             outcome.warning = "the f32 kernel is left out: " + complaint;
         }
     }
-    const Sample sample(c, workload);
     add_peers(contenders, c, workload, sample, machine.threads, onednn_peers, outcome.warning);
     add_peers(contenders, c, workload, sample, machine.threads, loaded_onednn_peers, outcome.warning);
     outcome.row = Row{c, verdict.worst, limit, in_cache, copy_stores, race(contenders, budget)};
