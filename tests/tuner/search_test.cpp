@@ -86,6 +86,23 @@ TEST(Space, TheModelKnowsWhatAProcessorDoesWithPrefetches) {
     EXPECT_LT(cost("prefetch=0", carried_out), cost("prefetch=1 repeat=1", carried_out)) << "slabs of 1.6 MB";
 }
 
+// What is fetched for the next task may push out what this one reads, so schedules without are not tried last.
+TEST(Space, TheModelDoubtsPrefetchesThatFillTheCache) {
+    const auto without = [](std::int64_t side, Residual residual) {
+        KernelSpec k = planar(Op::train_forward);
+        k.channels = 512;
+        k.inner = side * side;
+        k.residual = residual;
+        const Schedule base = default_schedule(k);
+        const auto cost = [&](const char* keys) { return predicted_cost(k, spec_schedule(keys, k, base), {}, 2); };
+        return cost("prefetch=0 repeat=1") / cost("prefetch=1 repeat=4");
+    };
+    EXPECT_GT(without(28, Residual::none), 1.1);
+    EXPECT_GT(without(56, Residual::none), 1.1);
+    EXPECT_GT(without(28, Residual::add), 1.1);
+    EXPECT_LT(without(56, Residual::add), 1.1);
+}
+
 TEST(Search, ProposesNothingTwice) {
     Search search = search_of(planar(Op::backward));
     std::set<std::string> seen = {to_text(search.base())};
