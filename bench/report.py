@@ -234,8 +234,8 @@ def all_rows(run):
 
 METHOD = """Every kernel's result was compared with a double-precision oracle, and every peer's with fusebn's, before
 anything was timed. Contenders take turns in one process; a ratio is the median of paired turns. <b>The limit</b> is the
-time of a copy (in turns with the rest; the faster of one with streaming stores and one with plain ones) of the bytes that
-must move, each tensor once, and of a reading of what is needed again where no cache can hold it in between."""
+time of a copy (in turns with the rest; the faster of one with streaming stores and one with plain ones) of the bytes
+that must move, each tensor once, and of a reading of what is needed again where no cache can hold it in between."""
 
 
 def section(run, folder, index):

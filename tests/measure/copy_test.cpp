@@ -3,7 +3,10 @@
 #include "measure/copy.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
+#include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <numeric>
@@ -82,7 +85,7 @@ TEST(Passes, ReadAndWriteAllOfIt) {
     }
 }
 
-// Slabs that are too large for the cache: everything is read before anything is written.
+// Slabs that are too large for the cache: by two loops over everything, not channel by channel.
 TEST(Passes, OfSlabsBeyondTheCache) {
     expect_passes(Op::backward, Layout::NCHW, Residual::none, Activation::relu, 2, 70001, false);
 }
@@ -161,16 +164,36 @@ void expect_lines() {
     }
 }
 
-TEST(Lines, OfSse) { expect_lines<lines::Sse>(); }
+// A page that may not be read: were a line left out because nothing needs it, a reading would time nothing.
+template <class Isa>
+void expect_that_every_line_is_read() {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");  // where other tests have started the pool
+    constexpr std::size_t page = 4096;
+    void* const pages = mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(pages, MAP_FAILED);
+    auto* const second = static_cast<std::byte*>(pages) + page;
+    ASSERT_EQ(mprotect(second, page, PROT_NONE), 0);
+    Streams s{1, 0, false, {second - 4 * line_bytes}, {}};
+    lines::choose<Isa>(s)(s, 0, 4);
+    EXPECT_EXIT(lines::choose<Isa>(s)(s, 0, 5), testing::KilledBySignal(SIGSEGV), "");
+    munmap(pages, 2 * page);
+}
+
+TEST(Lines, OfSse) {
+    expect_lines<lines::Sse>();
+    expect_that_every_line_is_read<lines::Sse>();
+}
 
 TEST(Lines, OfAvx2) {
     if (!__builtin_cpu_supports("avx2")) GTEST_SKIP() << "no AVX2 here";
     expect_lines<lines::Avx2>();
+    expect_that_every_line_is_read<lines::Avx2>();
 }
 
 TEST(Lines, OfAvx512) {
     if (!__builtin_cpu_supports("avx512f")) GTEST_SKIP() << "no AVX-512 here";
     expect_lines<lines::Avx512>();
+    expect_that_every_line_is_read<lines::Avx512>();
 }
 
 }  // namespace
