@@ -285,6 +285,7 @@ struct Kernel {
         for (const ImageParam& p : parameters.tensors(spec)) {
             (p.type() == UInt(8) ? lowered.masks : lowered.inputs).push_back(p.name());
         }
+        if (spec.op == Op::train_forward) lowered.unsummed = {parameters.residual.name()};
         const std::string& name = funcs.tensors.name();
         const auto types = funcs.tensors.types();
         for (size_t i = 0; i < types.size(); ++i) {
@@ -330,13 +331,18 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
         Lowered lowered = Kernel(spec, schedule, isa, large).lowered();
         if (schedule.store == Schedule::Store::stream) lowered.stream_alignment = stream_alignment(spec);
         const std::int64_t element = element_bytes(spec.dtype);
-        if (spec.view == View::planar) {
-            lowered.fetch_in_apply = schedule.prefetch * schedule.task * spec.inner * element;
+        const bool by_channels = spec.view == View::planar && schedule.parallel != Schedule::Parallel::rows;
+        if (spec.op != Op::inference && by_channels) {
+            const std::int64_t sample = spec.channels * spec.inner * element;
+            lowered.fetch_in_sum = {schedule.ahead * sample};  // once: most of it has been asked for before
+            lowered.fetch_in_apply = {schedule.prefetch * schedule.task * spec.inner * element, schedule.repeat};
+            const bool fetches = schedule.prefetch > 0 || schedule.ahead > 0;
+            lowered.fetch_unsummed = {fetches ? std::max(schedule.ahead, 1) * sample : 0, schedule.repeat};
         } else {
-            lowered.fetch_in_sum = schedule.prefetch * numerics::interleaved::chunk_rows * spec.channels * element;
+            const std::int64_t chunk = numerics::interleaved::chunk_rows * spec.channels * element;
+            lowered.fetch_in_sum = {schedule.prefetch * chunk, schedule.repeat};
+            lowered.fetch_in_apply = lowered.fetch_unsummed = {schedule.ahead * page_bytes, schedule.repeat};
         }
-        lowered.fetch_repeats = schedule.repeat;
-        if (schedule.ahead > 0) lowered.fetch_in_apply = schedule.ahead * page_bytes;
         // Where loads may come from memory: planar sums, as prefetches may be dropped (the apply loop then reads what
         // they have read), and interleaved loops that fetch nothing ahead. Elsewhere the instruction more costs some
         // hundredths (docs/performance.md). Only AVX-512 has loads that wait for a mask.

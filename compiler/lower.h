@@ -26,10 +26,14 @@ struct Lowered {
     std::vector<std::string> masks;
     // Stores to the outputs go past the caches, their rows lying at multiples of so many bytes; 0: they do not.
     int stream_alignment = 0;
-    // Bytes by which the inputs are fetched into the L2 cache ahead of where they are read, to make the outputs and to
-    // make a chunk's sums. 0: not at all.
-    std::int64_t fetch_in_apply = 0, fetch_in_sum = 0;
-    int fetch_repeats = 1;  // how often each line is asked for
+    // Inputs are fetched into the L2 cache so many bytes ahead of where they are read to make a chunk's sums and to
+    // make the outputs, and those of them that no sum reads.
+    struct Fetch {
+        std::int64_t bytes = 0;  // 0: not at all
+        int asks = 1;            // how often each line is asked for
+    };
+    Fetch fetch_in_sum, fetch_in_apply, fetch_unsummed;
+    std::vector<std::string> unsummed;
     // What is selected by a mask is loaded before the mask is known.
     bool early_in_apply = false, early_in_sum = false;
     std::vector<Launch> launches = {};

@@ -55,7 +55,7 @@ int stream_stores(llvm::Module& module, const std::vector<std::string>& outputs,
 }
 
 // Wherever a vector of an input is loaded to make an output, or to make a chunk's sums, fetches the line that many
-// bytes further on into the L2 cache, `fetch_repeats` times a line and reading (at different places in it, so that LLVM
+// bytes further on into the L2 cache, `asks` times a line and reading (at different places in it, so that LLVM
 // does not take them for one). A distance that leads nowhere (past the last channel, or over a gap between channels)
 // costs a fetch and changes nothing: a prefetch never faults.
 void fetch_ahead(llvm::Module& module, const Lowered& kernel) {
@@ -66,10 +66,10 @@ void fetch_ahead(llvm::Module& module, const Lowered& kernel) {
     for (llvm::Function& function : module) {
         for (llvm::BasicBlock& block : function) {
             const bool apply = llvm::any_of(block, stores_output);
-            const std::int64_t distance = apply ? kernel.fetch_in_apply : kernel.fetch_in_sum;
-            if (distance == 0) continue;
-            const auto is_wanted = [&](const llvm::LoadInst& load) {
-                return load.getType()->isVectorTy() && touches_any(load, kernel.inputs);
+            const auto fetch_of = [&](const llvm::LoadInst& load) -> Lowered::Fetch {
+                if (!load.getType()->isVectorTy() || !touches_any(load, kernel.inputs)) return {};
+                if (!apply) return kernel.fetch_in_sum;
+                return touches_any(load, kernel.unsummed) ? kernel.fetch_unsummed : kernel.fetch_in_apply;
             };
             // The line of byte `b` of a load, among those of its base.
             using Line = std::pair<const llvm::Value*, std::int64_t>;
@@ -88,7 +88,7 @@ void fetch_ahead(llvm::Module& module, const Lowered& kernel) {
             std::map<Line, std::int64_t> covered;
             for (const llvm::Instruction& i : block) {
                 const auto* load = llvm::dyn_cast<llvm::LoadInst>(&i);
-                if (!load || !is_wanted(*load)) continue;
+                if (!load || fetch_of(*load).bytes == 0) continue;
                 for (std::int64_t b = 0; b < size_of(*load); b += line) {
                     covered[line_of(*load, b)] += std::min<std::int64_t>(line, size_of(*load) - b);
                 }
@@ -96,18 +96,18 @@ void fetch_ahead(llvm::Module& module, const Lowered& kernel) {
             std::set<Line> fetched;
             for (llvm::Instruction& i : llvm::make_early_inc_range(block)) {
                 auto* load = llvm::dyn_cast<llvm::LoadInst>(&i);
-                if (!load || !is_wanted(*load)) continue;
+                if (!load) continue;
+                const auto [distance, most] = fetch_of(*load);
+                if (distance == 0) continue;
                 const std::int64_t bytes = size_of(*load);
                 llvm::IRBuilder<> builder(load);
                 for (std::int64_t b = 0; b < bytes; b += line) {
                     const Line wanted = line_of(*load, b);
                     if (!fetched.insert(wanted).second) continue;
-                    const auto asks = std::clamp<std::int64_t>(kernel.fetch_repeats * covered[wanted] / line, 1,
-                                                               kernel.fetch_repeats);
+                    const auto asks = std::clamp<std::int64_t>(most * covered[wanted] / line, 1, most);
                     for (std::int64_t ask = 0; ask < asks; ++ask) {
-                        auto* address =
-                            builder.CreateGEP(builder.getInt8Ty(), load->getPointerOperand(),
-                                              builder.getInt64(distance + b + line / kernel.fetch_repeats * ask));
+                        auto* address = builder.CreateGEP(builder.getInt8Ty(), load->getPointerOperand(),
+                                                          builder.getInt64(distance + b + line / most * ask));
                         constexpr int read = 0, into_l2 = 2, data = 1;
                         builder.CreateIntrinsic(
                             llvm::Intrinsic::prefetch, {address->getType()},

@@ -34,18 +34,20 @@
 //             either way), of up to 32 channels with tensors beyond all of it (100352x24: 1.02 to 1.17 without). By
 //             processor, none where a row of all that is read twice takes more than a page (on one of family 26
 //             backward of 1024 and 2048 channels 0.98 to 1.26 times as fast without, training 1.0 to 1.13; a search on
-//             one of family 25 kept them for each of 17 such kernels).
-//             Where a processor drops no prefetch they cost more and gain less: planar with tensors beyond the L3 cache
-//             alone (training 64x14x14 with a residual 1.31 times as fast without, 32x28x28 1.13), and slabs of at most
-//             1 MB, twice the L2 cache of the model (on a machine with 2 MB of L2 slabs of 1.6 MB: 1.22 to 1.44 times
-//             as fast without; two branches' 1.2 MB: 1.3; 0.8 MB: not).
+//             one of family 25 kept them for each of 17 such kernels), and with training's tensors beyond two
+//             L3 caches, backward's beyond one and a half (on family 26 smaller ones 1.05 to 1.23 times as fast
+//             without; two with a residual 0.94). Where a processor drops no prefetch they cost more and gain less:
+//             planar with tensors beyond the L3 cache alone (training 64x14x14 with a residual 1.31 times as fast
+//             without, 32x28x28 1.13), and slabs of at most 1 MB, twice the L2 cache of the model (on a machine with 2
+//             MB of L2 slabs of 1.6 MB: 1.22 to 1.44 times as fast without; two branches' 1.2 MB: 1.3; 0.8 MB: not).
 //   repeat    once where no prefetch is dropped (else 1.04 to 1.22 times as long), and where a task's slabs are larger
 //             than two L2 caches (64x112x112, whose slabs are 1.6 MB: 0.96 by repeating). Elsewhere, where the tensors
 //             leave the cache and are prefetched, planar 8 where x alone is read and the tensors are 1.5 times the L3
 //             cache (training 256x56x56: 1.28 to 1.4 times as fast, 512x28x28 1.34), and a turn is a line at least;
 //             else 4 (backward 112x28x28 to 160x28x28 1.31 to 1.44 times as fast as once, training 128x28x28 with a
 //             residual 1.3, 192x28x28 1.14, backward 1280x7x7 1.17, 384x14x14 0.98; of larger ones backward and
-//             residuals 1.0 to 1.28, and 0.87 to 1.2 times as 8, in geometric mean 1.04). interleaved: 4 (1.02 to 1.1).
+//             residuals 1.0 to 1.28, and 0.87 to 1.2 times as 8, in geometric mean 1.04; by processor 8 for all that
+//             are 1.5 times the L3 cache: on family 26 0.98 to 1.36 times as fast). interleaved: 4 (1.02 to 1.1).
 //   block     interleaved: channels whose chunk fits the L2 cache and whose accumulators (12 bytes a channel) fit half
 //             of the L1 cache, at least 4 lines to a row, and all blocks alike but for the last. Wider is better, as
 //             rows are then read as they lie (6272x512, 6272x1024 and 25088x512 in blocks of 336: 1.05 to 1.4 times as
@@ -57,6 +59,12 @@
 //   ahead     interleaved, where the tensors are streamed or would be, of 128 channels and more: 2. Three numbers a
 //             channel are then read beside x, so fewer lines of x are under way at once (inference, 256 channels: 0.86
 //             of a copy without, 0.97 with). Harmful where that is not so: planar 0.84.
+//             planar train_forward and backward by channels, by processor (family 26): 1 in training with tensors
+//             beyond three L3 caches (256x56x56 1.05 and 1.15 times as fast, 64x112x112 1.07, 1.1, 144x56x56 1.13;
+//             from the L3 cache 512x14x14 0.79). And 1 in place of prefetch with slabs of more than 1.2 L2 caches of
+//             the model, up to two, and tensors of up to five L3 caches: the next task's push out what this one is
+//             to read again (backward 64x56x56 0.98 and 1.19 times as fast, 16x64x80x80 1.13, training 64x56x56 with
+//             a second branch 1.23, 64x80x80 1.12; slabs of 1.3 MB 0.97 to 1.06, tensors of 173 MB 0.95).
 //   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward from memory: 32, whole pairs of
 //             lines (on AVX-512 1.08 to 1.15 times as fast, on AVX2 the same; backward with 16 instead 0.97 to 1.04 and
 //             1.0 to 1.11), and on one thread too (32x128: training 1.1, backward 1.15). Less where a streamed row is
@@ -72,9 +80,16 @@ namespace fusebn {
 CacheModel model_for(std::string_view processor, CacheModel caches) {
     // Measured on an Intel Xeon (family 6, model 167) and an AMD EPYC (family 26, model 2): docs/performance.md, "A
     // second machine" and "A third machine".
-    const bool intel = is_for_processor("GenuineIntel", processor);
-    if (intel) caches.drops_prefetches = false;
-    if (intel || is_for_processor("AuthenticAMD family 26", processor)) caches.fetches_long_rows = false;
+    if (is_for_processor("GenuineIntel", processor)) {
+        caches.drops_prefetches = false;
+        caches.fetches_long_rows = false;
+    }
+    if (is_for_processor("AuthenticAMD family 26", processor)) {
+        caches.fetches_long_rows = false;
+        caches.fetches_from_l3 = false;
+        caches.fetches_samples = true;
+        caches.asks = 8;
+    }
     return caches;
 }
 
@@ -158,25 +173,36 @@ void interleaved_sums(Schedule& s, const Known& k) {
     const bool shared = k.spec.channels != any_extent && s.parallel != Schedule::Parallel::none;
     while (shared && groups * blocks < enough && k.channels >= 2 * blocks * narrowest) blocks *= 2;
     if (blocks > 1) s.block = static_cast<int>(parts(parts(k.channels, blocks), 16) * 16);
-    const double far = static_cast<double>(k.caches.l3) / (k.channels > 32 ? 2 : 1);
-    const bool fetched = k.run_can_be_fetched() && k.bytes() > far;
+    const bool trains = k.spec.op == Op::train_forward;
+    const double caches = k.bytes() / static_cast<double>(k.caches.l3), far = k.channels > 32 ? 0.5 : 1;
+    const double fetched = k.caches.fetches_from_l3 ? far : (trains ? 2 : 1.5);
     constexpr std::int64_t page = 4096;
     const bool long_row = k.channels * k.element * k.moved.read_twice > page;
-    s.prefetch = fetched && (k.caches.fetches_long_rows || !long_row) ? 1 : 0;
-    const bool trains = k.spec.op == Op::train_forward;
-    if (pairs_of_lines && ((fetched && trains) || s.parallel == Schedule::Parallel::none)) {
+    s.prefetch = k.run_can_be_fetched() && caches > fetched && (k.caches.fetches_long_rows || !long_row) ? 1 : 0;
+    if (pairs_of_lines && ((trains && caches > far) || s.parallel == Schedule::Parallel::none)) {
         s.vector = 32;
         s.unroll = 2;
     }
 }
 
+// What planar sums read, fetched a sample ahead: in training with what the apply loop fetches, and alone where a task's
+// slabs and the next one's do not fit the L2 cache together.
+void fetch_samples(Schedule& s, const Known& k) {
+    const double slabs = k.slabs() * s.task, l2 = static_cast<double>(k.caches.l2);
+    const double caches = k.bytes() / static_cast<double>(k.caches.l3);
+    const bool alone = slabs > 1.2 * l2 && slabs <= 2 * l2 && caches <= 5;
+    if (alone) s.prefetch = 0;
+    if (alone || (k.spec.op == Op::train_forward && caches > 3)) s.ahead = 1;
+}
+
 int repeats(const Schedule& s, const Known& k) {
     if (s.prefetch == 0 || !k.caches.drops_prefetches) return 1;
     if (k.spec.view == View::interleaved) return 4;
-    if (k.slabs() * s.task > 2 * static_cast<double>(k.caches.l2)) return 1;
+    if (k.slabs() * s.task > 2 * static_cast<double>(k.caches.l2) && s.ahead == 0) return 1;
     constexpr std::int64_t line = 64;
-    const bool only_x = k.moved.read == 1, far_beyond = k.bytes() > 1.5 * static_cast<double>(k.caches.l3);
-    return only_x && far_beyond && s.vector * s.unroll * k.element >= line ? 8 : 4;
+    const bool far_beyond = k.bytes() > 1.5 * static_cast<double>(k.caches.l3);
+    if (!far_beyond || s.vector * s.unroll * k.element < line) return 4;
+    return k.moved.read == 1 ? 8 : k.caches.asks;
 }
 
 // For tensors that leave the cache.
@@ -198,6 +224,7 @@ void stream(Schedule& s, const Known& k) {
         s.prefetch = 2;
     }
     if (k.spec.view == View::interleaved && k.channels >= 128) s.ahead = 2;
+    if (k.spec.view == View::planar && s.prefetch > 0 && k.caches.fetches_samples) fetch_samples(s, k);
     s.repeat = repeats(s, k);
 }
 

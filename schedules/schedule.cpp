@@ -256,9 +256,10 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
         refuse("repeat", std::to_string(s.repeat), "nothing is fetched ahead without prefetch or ahead; allowed: 1");
     }
     if (s.ahead > 64) refuse("ahead", std::to_string(s.ahead), "allowed: 0 to 64");
-    if (s.ahead > 0 && reduces && spec.view == View::planar && s.parallel != Schedule::Parallel::rows) {
+    if (s.ahead > 0 && reduces && spec.view == View::planar && s.parallel != Schedule::Parallel::rows &&
+        (spec.channels == any_extent || spec.inner == any_extent || spec.inner > longest_fetched_row)) {
         refuse("ahead", std::to_string(s.ahead),
-               "planar train_forward and backward by channels read x from the cache; allowed: 0");
+               "how far a sample is ahead is only known for samples of a fixed size; allowed: 0");
     }
     if (s.block % 16 != 0) refuse("block", std::to_string(s.block), "allowed: 0 or a multiple of 16");
     if (s.store == Schedule::Store::stream) {

@@ -37,9 +37,11 @@ struct Schedule {
     // train_forward and backward fetch what their sums read into the L2 cache before they are made: planar by channels,
     // in the apply loop, the task so far ahead; interleaved, in a chunk's sums, the chunk so far ahead. 0: none.
     int prefetch = 0;
-    // An apply loop that reads from memory fetches so many 4 KB pages ahead; 0: none.
+    // An apply loop that reads from memory fetches so many 4 KB pages ahead; 0: none. planar train_forward and backward
+    // by channels: their sums so many samples ahead. (What no sum reads is fetched a sample ahead with prefetch, too.)
     int ahead = 0;
-    // How often a line is asked for in a row. A processor drops a prefetch when its miss buffers are full.
+    // How often a line is asked for in a row; of planar sums once. A processor drops a prefetch when its miss buffers
+    // are full.
     int repeat = 1;
     Store store = Store::cached;
 };
@@ -95,6 +97,12 @@ struct CacheModel {
     bool drops_prefetches = true;
     // Whether interleaved rows of more than a page are worth fetching a chunk ahead, which is as many pages as rows.
     bool fetches_long_rows = true;
+    // Whether interleaved tensors that the L3 cache holds much of are worth fetching from it.
+    bool fetches_from_l3 = true;
+    // Whether planar sums that read from memory are worth fetching a sample ahead.
+    bool fetches_samples = false;
+    // How often a line is asked for that is one of several tensors' (planar, from memory).
+    int asks = 4;
 };
 
 // Processors that have defaults of their own, as kernel_abi.h names them; of all others nothing is known.

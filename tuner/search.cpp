@@ -1,6 +1,7 @@
 #include "tuner/search.h"
 
 #include <algorithm>
+#include <sstream>
 
 #include "tuner/space.h"
 
@@ -12,37 +13,67 @@ namespace {
 constexpr double strangeness = 0.06;
 // And one that is but a key away from another of the same generation, so much.
 constexpr double likeness = 0.04;
+// A value of a key that nothing tried has counts as so much less: a model that is wrong about it is found out early.
+constexpr double curiosity = 0.1;
 // A generation that gained less than this brought nothing; after so many of them the search is over.
 constexpr double gain = 1.01;
 constexpr int patience = 3;
+
+// "prefetch=1", ...: of the keys that have few of them.
+std::vector<std::string> values(const std::string& text) {
+    std::vector<std::string> all;
+    std::istringstream in(text);
+    bool repeats = false;
+    for (std::string item; in >> item;) {
+        const std::string key = item.substr(0, item.find('='));
+        if (key != "task" && key != "unroll") all.push_back(item);
+        repeats = repeats || key == "repeat";
+    }
+    if (!repeats) all.emplace_back("repeat=1");  // which the text leaves out
+    return all;
+}
 
 }  // namespace
 
 Search::Search(const Schedule& base, const std::vector<Schedule>& space,
                const std::function<double(const Schedule&)>& cost)
     : base_(base), best_(base), best_cost_(cost(base)) {
-    for (const Schedule& s : space) space_.push_back({s, to_text(s), cost(s)});
+    std::map<std::string, int> bits;
+    for (const Schedule& s : space) {
+        Candidate c{s, to_text(s), cost(s), 0};
+        for (const std::string& value : values(c.text)) {
+            const int bit = bits.emplace(value, static_cast<int>(bits.size())).first->second;
+            if (bit < 64) c.values |= std::uint64_t{1} << bit;
+        }
+        space_.push_back(std::move(c));
+    }
     tried_[to_text(base)] = 1;
 }
 
 std::vector<Schedule> Search::next(int count) const {
     std::vector<Schedule> chosen;
     if (over()) return chosen;
-    std::vector<std::pair<double, const Schedule*>> ranked;
+    std::uint64_t known = 0;
+    std::vector<std::pair<double, const Candidate*>> ranked;
     for (const Candidate& c : space_) {
-        if (tried_.count(c.text)) continue;
-        ranked.emplace_back(c.cost / best_cost_ * (1 + strangeness * distance(c.schedule, best_)), &c.schedule);
+        if (tried_.count(c.text)) {
+            known |= c.values;
+        } else {
+            ranked.emplace_back(c.cost / best_cost_ * (1 + strangeness * distance(c.schedule, best_)), &c);
+        }
     }
+    const auto rank = [&](const auto& r) { return r.first * (r.second->values & ~known ? 1 - curiosity : 1); };
     while (!ranked.empty() && static_cast<int>(chosen.size()) < count) {
         const auto first = std::min_element(ranked.begin(), ranked.end(),
-                                            [](const auto& a, const auto& b) { return a.first < b.first; });
-        const Schedule next = *first->second;
+                                            [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+        const Candidate& next = *first->second;
         ranked.erase(first);
+        known |= next.values;
         // Another way before a twin of this one.
-        for (auto& [rank, schedule] : ranked) {
-            if (distance(*schedule, next) < 2) rank *= 1 + likeness;
+        for (auto& [cost, candidate] : ranked) {
+            if (distance(candidate->schedule, next.schedule) < 2) cost *= 1 + likeness;
         }
-        chosen.push_back(next);
+        chosen.push_back(next.schedule);
     }
     return chosen;
 }

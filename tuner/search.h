@@ -2,6 +2,7 @@
 // from records as it would have from measurements.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
@@ -18,7 +19,8 @@ public:
            const std::function<double(const Schedule&)>& cost);
 
     // Up to `count` schedules that were not measured yet, the most promising first: by the model's cost beside that of
-    // the best one so far, which it knows, and by how many keys differ from it. None when the search is over.
+    // the best one so far, which it knows, by how many keys differ from it, and by whether one has a value that nothing
+    // measured has. None when the search is over.
     std::vector<Schedule> next(int count) const;
 
     // A schedule's speed in units of the default's (above 1: faster), in place of what was known of it; or that it
@@ -42,6 +44,7 @@ private:
         Schedule schedule;
         std::string text;
         double cost;
+        std::uint64_t values;  // a bit for each value of a key that the space has
     };
     Schedule base_, best_;
     std::vector<Candidate> space_;

@@ -78,12 +78,13 @@ std::vector<Schedule> schedule_space(const KernelSpec& spec, const Schedule& bas
             for (const int block : blocks ? with({0, 64, 128, 256, 512}, base.block) : std::vector<int>{0}) {
                 if (block > spec.channels) continue;
                 for (const int prefetch : with({0, 1, 2}, base.prefetch)) {
-                    for (const int ahead : with({0, 2, 4}, base.ahead)) {
+                    const bool samples = spec.view == View::planar && parallel != Parallel::rows;
+                    for (const int ahead : with(samples ? std::vector{0, 1, 2} : std::vector{0, 2, 4}, base.ahead)) {
                         for (const Store store : {Store::cached, Store::stream}) {
                             for (const int vector : {4, 8, 16, 32}) {
                                 for (const int unroll : with({1, 2, 4, 8}, base.unroll)) {
                                     for (const int repeat : {1, 4, 8}) {
-                                        if (repeat > 1 && prefetch == 0 && ahead == 0) continue;
+                                        if (repeat > 1 && prefetch == 0 && (ahead == 0 || samples)) continue;
                                         const Schedule s{vector, unroll,   0,     parallel, task,
                                                          block,  prefetch, ahead, repeat,   store};
                                         if (!(s == base)) keep(s);
@@ -110,13 +111,12 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
     const double from_afar = beyond ? 1 : l3_byte;
 
     double cost = moved.read * tensor * from_afar;
-    // Sums, with nothing under way; but where slabs are far larger than the L2 cache, what is fetched early may push
-    // out what is read next. So may a residual, which is fetched as well (training 64x56x56 on a machine with 1 MB:
-    // 1.24 to 1.34 times as fast without, where others lose a third).
+    // Sums, with nothing under way; but where two tasks' slabs exceed the L2 cache, what is fetched early may push out
+    // what is read next (backward 64x56x56 on a machine with 1 MB: 1.2 times as fast without, and a sample ahead).
     const bool wants_prefetch = caches.drops_prefetches || size.slab * s.task <= 2 * l2;
-    const bool crowded = reduces && moved.read * size.slab * s.task > 1.5 * l2 * moved.read_twice;
-    const double without = crowded ? 1.08 : 1.3;
-    if (reduces && by_channel && beyond && wants_prefetch != (s.prefetch > 0)) cost *= wants_prefetch ? without : 1.1;
+    const bool crowded = size.slab * s.task > 1.2 * l2;
+    const double without = (crowded ? 1.08 : 1.3) - (s.ahead > 0 ? 0.06 : 0);
+    if (by_channel && beyond && wants_prefetch != (s.prefetch > 0)) cost *= wants_prefetch ? without : 1.1;
     if (reduces) {
         const double kept = size.slab * s.task;
         const double again = !by_channel                      ? from_afar
@@ -126,7 +126,8 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
         cost += moved.read_twice * tensor * again;
     }
     // Not all that is asked for comes, where all of it comes from memory; or it comes at once.
-    if ((s.prefetch > 0 || s.ahead > 0) && beyond && (s.repeat == 1) == caches.drops_prefetches) cost *= 1.05;
+    if ((s.prefetch > 0 || (s.ahead > 0 && !by_channel)) && beyond && (s.repeat == 1) == caches.drops_prefetches)
+        cost *= 1.05;
     const bool streams = s.store == Schedule::Store::stream;
     cost += moved.written * tensor * (beyond ? (streams ? 1 : 2) : (streams ? 1.3 : l3_byte));
 

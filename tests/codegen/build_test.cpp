@@ -269,9 +269,9 @@ TEST(Plan, TakesPlanarRowsOfOneElementForInterleaved) {
                                                      "bn_train_forward_f32_interleaved_rany_cany_relu"}));
 }
 
-// Training of slabs far larger than an L2 cache: by default with prefetches, which such processors do not want.
+// Training within the L3 cache: by default with prefetches, which one kind of processors does not want there.
 const KernelSpec& prefetched() {
-    static const KernelSpec spec = planar(Op::train_forward, 32, 64, 12544);
+    static const KernelSpec spec = planar(Op::train_forward, 32, 256, 196);
     return spec;
 }
 

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "codegen/generated.h"
@@ -162,8 +164,10 @@ TEST_P(Prefetches, AreWhereTheScheduleFetchesAheadAndNowhereElse) {
 // More fetches of a line than were asked for would take the place of loads.
 TEST_P(Prefetches, AreAsManyALineOfTheApplyLoopAsAskedFor) {
     row([](const KernelSpec& spec, const Schedule& schedule, const Kernel& kernel) {
-        // The rows where the sums are made in the same function.
-        if (schedule.parallel != Schedule::Parallel::rows && schedule.ahead > 0 && schedule.prefetch > 0) {
+        // The rows where sums that fetch are made in the same function.
+        const bool planar_sums = spec.view == View::planar && spec.op != Op::inference;
+        if (schedule.parallel != Schedule::Parallel::rows && schedule.ahead > 0 &&
+            (schedule.prefetch > 0 || planar_sums)) {
             return;
         }
         for (const Function& f : kernel.functions) {
@@ -181,6 +185,73 @@ TEST_P(Prefetches, AreAsManyALineOfTheApplyLoopAsAskedFor) {
     });
 }
 
+std::vector<Function> blocks_of(const Function& f) {
+    std::vector<Function> blocks(1);
+    for (const Instruction& i : f.body) {
+        if (i.label) blocks.emplace_back();
+        blocks.back().body.push_back(i);
+    }
+    return blocks;
+}
+
+// A memory operand, "16448(%rbp,%rcx,4)", as its displacement and the rest.
+std::pair<std::int64_t, std::string> address(const std::string& operands) {
+    const size_t registers = operands.find("(%");
+    if (registers == std::string::npos) return {0, ""};
+    size_t from = registers;
+    while (from > 0 && (std::isdigit(operands[from - 1]) || operands[from - 1] == '-')) --from;
+    const std::string number = operands.substr(from, registers - from);
+    return {number.empty() ? 0 : std::stoll(number),
+            operands.substr(registers, operands.find(')', registers) - registers)};
+}
+
+// How far ahead of what it reads a kernel fetches: of those in `wanted`, what occurs beside stores past the cache, and
+// elsewhere.
+std::pair<std::set<std::int64_t>, std::set<std::int64_t>> distances(const Kernel& kernel,
+                                                                    const std::set<std::int64_t>& wanted) {
+    std::set<std::int64_t> in_apply, in_sums;
+    for (const Function& f : kernel.functions) {
+        if (f.count(is_streaming_store) == 0) continue;  // the form whose apply loop stores through the cache
+        for (const Function& block : blocks_of(f)) {
+            for (const Instruction& fetch : block.body) {
+                if (!is_prefetch(fetch)) continue;
+                const auto [to, registers] = address(fetch.operands);
+                for (const Instruction& i : block.body) {
+                    if (is_prefetch(i)) continue;
+                    const auto [at, same] = address(i.operands);
+                    if (same == registers && wanted.count(to - at)) {
+                        (block.count(is_streaming_store) > 0 ? in_apply : in_sums).insert(to - at);
+                    }
+                }
+            }
+        }
+    }
+    return {in_apply, in_sums};
+}
+
+// The next channel in the apply loop, and a sample further on in the sums and of a residual, which no sum reads.
+TEST_P(Prefetches, OfPlanarTasksAreOfTheNextTaskAndOfTheNextSample) {
+    const KernelSpec train = planar(Op::train_forward, 4, 16, 256), backward = planar(Op::backward, 4, 16, 256);
+    KernelSpec added = train;
+    added.residual = Residual::add;
+    constexpr std::int64_t channel = 256 * 4, sample = 16 * channel;
+    using Distances = std::set<std::int64_t>;
+    const std::string keys = "vector=16 unroll=1 parallel=channels task=1 store=stream ";
+    const auto expect = [&](const KernelSpec& spec, const char* more, const Distances& apply, const Distances& sums) {
+        const Row its{spec, keys + more};
+        SCOPED_TRACE(describe(its, GetParam()));
+        const auto [in_apply, in_sums] = distances(assembled(its), {channel, sample, 2 * sample});
+        EXPECT_EQ(in_apply, apply);
+        EXPECT_EQ(in_sums, sums);
+    };
+    expect(train, "prefetch=1", {channel}, {});
+    expect(train, "prefetch=1 ahead=1", {channel}, {sample});
+    expect(train, "prefetch=0 ahead=2", {}, {2 * sample});
+    expect(added, "prefetch=1", {channel, sample}, {});
+    expect(added, "prefetch=0 ahead=1", {sample}, {sample});
+    expect(backward, "prefetch=0 ahead=1", {}, {sample});
+}
+
 using MaskedLoads = OnEvery;
 
 // A load that waits for its mask waits for x first: gradients from memory are loaded before it is known, but where
@@ -193,12 +264,7 @@ TEST_P(MaskedLoads, AreWhereTheyAreNotWaitedForAndNowhereElse) {
         const bool planar = spec.view == View::planar;
         const bool in_sums = !planar && schedule.prefetch > 0, in_apply = planar || schedule.ahead > 0;
         for (const Function& f : kernel.functions) {
-            std::vector<Function> blocks(1);
-            for (const Instruction& i : f.body) {
-                if (i.label) blocks.emplace_back();
-                blocks.back().body.push_back(i);
-            }
-            for (const Function& block : blocks) {
+            for (const Function& block : blocks_of(f)) {
                 const bool apply = block.count(is_streaming_store) + block.count(is_ordinary_vector_store) > 0;
                 const int found = block.count(is_masked_load);
                 if (!(apply ? in_apply : in_sums)) {

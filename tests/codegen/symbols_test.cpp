@@ -101,7 +101,12 @@ Lowered calls_a_stranger() {
     Pipeline(f)
         .compile_to_module({}, "stranger", target, LinkageType::ExternalPlusArgv)
         .compile({{OutputFileType::bitcode, directory / "stranger.bc"}});
-    return {read_file(directory / "stranger.bc"), "stranger_argv", {"x"}, {f.name()}, {}};
+    Lowered lowered;
+    lowered.bitcode = read_file(directory / "stranger.bc");
+    lowered.entry = "stranger_argv";
+    lowered.inputs = {"x"};
+    lowered.outputs = {f.name()};
+    return lowered;
 }
 
 TEST(Objects, ThatNeedMoreAreRefused) {
@@ -129,7 +134,9 @@ TEST(Objects, ThatAreToStreamButFindNothingToStreamAreRefused) {
 }
 
 TEST(Objects, OfDamagedBitcodeAreRefusedByName) {
-    const Lowered lowered{"this is no bitcode at all", "entry", {"x"}, {"y"}, {}};
+    Lowered lowered;
+    lowered.bitcode = "this is no bitcode at all";
+    lowered.entry = "entry";
     const std::string message =
         refusal([&] { emit_kernel(lowered, InstructionSet::x86_64, "my_kernel", Emit::object); });
     EXPECT_EQ(message.rfind("my_kernel: ", 0), 0u) << message;

@@ -88,19 +88,29 @@ TEST(Space, TheModelKnowsWhatAProcessorDoesWithPrefetches) {
 
 // What is fetched for the next task may push out what this one reads, so schedules without are not tried last.
 TEST(Space, TheModelDoubtsPrefetchesThatFillTheCache) {
-    const auto without = [](std::int64_t side, Residual residual) {
-        KernelSpec k = planar(Op::train_forward);
+    const auto without = [](std::int64_t side, Op op) {
+        KernelSpec k = planar(op);
         k.channels = 512;
         k.inner = side * side;
-        k.residual = residual;
         const Schedule base = default_schedule(k);
         const auto cost = [&](const char* keys) { return predicted_cost(k, spec_schedule(keys, k, base), {}, 2); };
         return cost("prefetch=0 repeat=1") / cost("prefetch=1 repeat=4");
     };
-    EXPECT_GT(without(28, Residual::none), 1.1);
-    EXPECT_GT(without(56, Residual::none), 1.1);
-    EXPECT_GT(without(28, Residual::add), 1.1);
-    EXPECT_LT(without(56, Residual::add), 1.1);
+    EXPECT_GT(without(28, Op::train_forward), 1.1);
+    EXPECT_GT(without(56, Op::train_forward), 1.1);
+    EXPECT_GT(without(28, Op::backward), 1.1);
+    EXPECT_LT(without(56, Op::backward), 1.1) << "two tasks' slabs of 0.8 MB";
+}
+
+TEST(Space, FetchesSamplesAheadInPlanarSums) {
+    const KernelSpec k = planar(Op::backward);
+    const Schedule base = default_schedule(k);
+    std::set<int> by_channels, by_rows;
+    for (const Schedule& s : schedule_space(k, base)) {
+        (s.parallel == Schedule::Parallel::rows ? by_rows : by_channels).insert(s.ahead);
+    }
+    EXPECT_EQ(by_channels, (std::set<int>{0, 1, 2}));
+    EXPECT_EQ(by_rows, (std::set<int>{0, 2, 4}));
 }
 
 TEST(Search, ProposesNothingTwice) {
@@ -153,6 +163,27 @@ TEST(Search, ClimbsToWhatIsFasterThoughTheModelSaysOtherwise) {
     }
     EXPECT_GT(search.best_ratio(), 0.9 * best);
     EXPECT_LT(search.tried(), 250u) << "of " << search.space_size();
+}
+
+// Whatever the model thinks of it, unless it thinks very little.
+TEST(Search, TriesEveryValueOfAKeyEarly) {
+    for (const KernelSpec& k : {planar(Op::train_forward), interleaved(Op::backward)}) {
+        Search search = search_of(k);
+        std::set<std::string> values;
+        for (int generation = 0; generation < 2; ++generation) {
+            for (const Schedule& s : search.next(7)) {
+                search.measured(s, 0.9);
+                values.insert("prefetch=" + std::to_string(s.prefetch));
+                values.insert("ahead=" + std::to_string(s.ahead));
+                values.insert("repeat=" + std::to_string(s.repeat));
+            }
+            search.end_generation();
+        }
+        for (const char* value :
+             {"prefetch=0", "prefetch=1", "prefetch=2", "ahead=0", "ahead=2", "repeat=1", "repeat=4", "repeat=8"}) {
+            EXPECT_TRUE(values.count(value)) << kernel_name(k) << " " << value;
+        }
+    }
 }
 
 TEST(Search, GoesOnFromResultsAsItWouldHave) {

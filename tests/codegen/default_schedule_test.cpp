@@ -1,0 +1,233 @@
+// The schedules of kernels that nobody tuned: legal, and what the model in schedules/default.cpp says.
+#include <gtest/gtest.h>
+
+#include "codegen/generated.h"
+#include "compiler/build.h"
+#include "schedules/schedule.h"
+
+using namespace fusebn;
+using namespace codegen;
+
+namespace {
+
+constexpr std::int64_t any = any_extent;
+
+// Shapes from one element to what an address space holds, with extents that only run time knows.
+std::vector<KernelSpec> shapes() {
+    std::vector<KernelSpec> all;
+    const std::int64_t extents[] = {1,   2,    7,     15,    16,      17,      49,         64,
+                                    784, 3136, 12544, 65536, 1 << 24, 1 << 27, max_extent, any};
+    for (std::int64_t outer : {std::int64_t{1}, std::int64_t{2}, std::int64_t{32}, std::int64_t{100000}, any}) {
+        for (std::int64_t channels : extents) {
+            for (const Op op : {Op::inference, Op::train_forward, Op::backward}) {
+                all.push_back(interleaved(op, outer, channels));
+                all.push_back(interleaved(op, channels, outer));
+                for (std::int64_t inner : extents) {
+                    const auto size = [](std::int64_t e) { return static_cast<double>(e == any ? 1 : e); };
+                    if (size(outer) * size(channels) * size(inner) > static_cast<double>(max_elements)) continue;
+                    all.push_back(planar(op, outer, channels, inner));
+                }
+            }
+        }
+    }
+    return all;
+}
+
+TEST(DefaultSchedule, IsLegalForEveryShapeAndCache) {
+    const CacheModel caches[] = {{},
+                                 {1, 1, 1},
+                                 {1 << 10, 2 << 10, 4 << 10},
+                                 {48 << 10, 2 << 20, 33 << 20},
+                                 {32 << 10, 512 << 10, 256 << 20},
+                                 {48 << 10, 1 << 20, 33 << 20, false},
+                                 {64 << 10, 64 << 20, std::int64_t{1} << 34}};
+    int count = 0;
+    for (const KernelSpec& shape : shapes()) {
+        for (const KernelSpec& spec :
+             {shape, with(shape, Residual::add), with(shape, Residual::batch_norm, DataType::bf16)}) {
+            for (const CacheModel& c : caches) {
+                ++count;
+                const Schedule s = default_schedule(spec, c);
+                ASSERT_EQ(refusal([&] { check_legal(s, spec); }), "") << "L3 " << c.l3;
+                ASSERT_EQ(refusal([&] { ASSERT_EQ(parse_schedule(to_text(s), {}), s); }), "") << kernel_name(spec);
+            }
+        }
+    }
+    EXPECT_GT(count, 3000);
+}
+
+TEST(DefaultSchedule, StreamsOnlyWhatHardlyFitsTheCache) {
+    const auto streams = [](const KernelSpec& spec, std::int64_t l3) {
+        return default_schedule(spec, {32 << 10, 512 << 10, l3}).store == Schedule::Store::stream;
+    };
+    for (const Op op : {Op::inference, Op::train_forward}) {
+        EXPECT_TRUE(streams(planar(op, 32, 64, 12544), 32 << 20));
+        EXPECT_FALSE(streams(planar(op, 1, 64, 784), 32 << 20));
+        EXPECT_TRUE(streams(planar(op, 1, 64, 784), 64 << 10));
+        EXPECT_FALSE(streams(planar(op, 32, 2048, 49), 1 << 20)) << "a row is not whole 16-byte pieces";
+        EXPECT_TRUE(streams(interleaved(op, 1 << 20, 64), 32 << 20));
+    }
+    // 24.5 MB of 32.
+    EXPECT_FALSE(streams(planar(Op::inference, 32, 128, 784), 32 << 20));
+    EXPECT_TRUE(streams(planar(Op::train_forward, 32, 128, 784), 32 << 20));
+    EXPECT_FALSE(streams(interleaved(Op::train_forward, 32 * 784, 128), 32 << 20));
+    // 21.4 MB and 18.4 MB.
+    EXPECT_TRUE(streams(planar(Op::train_forward, 32, 112, 784), 32 << 20));
+    EXPECT_FALSE(streams(planar(Op::train_forward, 32, 96, 784), 32 << 20));
+    // 24.5 MB and 21.4 MB in rows of 16-byte pieces.
+    EXPECT_TRUE(streams(planar(Op::train_forward, 32, 512, 196), 32 << 20));
+    EXPECT_FALSE(streams(planar(Op::train_forward, 32, 448, 196), 32 << 20));
+    EXPECT_FALSE(streams(planar(Op::inference, 32, 512, 196), 32 << 20));
+}
+
+TEST(DefaultSchedule, TakesChannelsOneByOneWhereTwoResultsAreStreamedInPieces) {
+    const auto schedule = [](Op op, Residual residual, std::int64_t inner) {
+        return default_schedule(with(planar(op, 32, 1024, inner), residual));
+    };
+    EXPECT_EQ(schedule(Op::backward, Residual::batch_norm, 196).task, 1);
+    EXPECT_EQ(schedule(Op::backward, Residual::batch_norm, 196).prefetch, 2);
+    EXPECT_GT(schedule(Op::backward, Residual::none, 196).task, 1);
+    EXPECT_GT(schedule(Op::train_forward, Residual::batch_norm, 196).task, 1);
+}
+
+TEST(DefaultSchedule, StreamsInTurnsOfAPowerOfTwo) {
+    for (const Op op : {Op::inference, Op::train_forward, Op::backward}) {
+        for (const KernelSpec& k : {planar(op, 32, 1024, 196), planar(op, 32, 512, 400), interleaved(op, 1 << 20, 100),
+                                    interleaved(op, 1 << 20, 24), interleaved(op, 1 << 20, 144)}) {
+            const Schedule s = default_schedule(k);
+            const int turn = s.vector * s.unroll;
+            EXPECT_EQ(s.store, Schedule::Store::stream) << kernel_name(k);
+            EXPECT_EQ(turn & (turn - 1), 0) << kernel_name(k) << " " << to_text(s);
+        }
+    }
+}
+
+TEST(DefaultSchedule, SharesChunksOutWhereTheyAreOneGroup) {
+    for (const Op op : {Op::train_forward, Op::backward}) {
+        const auto parallel = [&](std::int64_t rows, std::int64_t channels) {
+            return default_schedule(interleaved(op, rows, channels)).parallel;
+        };
+        EXPECT_EQ(parallel(1024, 512), Schedule::Parallel::chunks);
+        EXPECT_EQ(parallel(512, 64), Schedule::Parallel::chunks);
+        EXPECT_EQ(parallel(1025, 512), Schedule::Parallel::rows);
+        EXPECT_EQ(parallel(511, 512), Schedule::Parallel::rows) << "fewer than eight";
+        EXPECT_EQ(parallel(512, 4), Schedule::Parallel::none);
+        EXPECT_EQ(parallel(1024, 2048), Schedule::Parallel::chunks);
+        EXPECT_EQ(parallel(1024, 2064), Schedule::Parallel::rows) << "wider than was measured";
+        EXPECT_EQ(default_schedule(interleaved(op, 1024, 2048)).block, 0) << "rows as they lie in memory";
+    }
+    EXPECT_EQ(default_schedule(interleaved(Op::inference, 1024, 512)).parallel, Schedule::Parallel::rows);
+}
+
+// Slabs of 1.6 MB, and tensors within the cache: prefetched alone where what is too much is dropped.
+TEST(DefaultSchedule, FetchesLessWhereEveryPrefetchIsCarriedOut) {
+    EXPECT_TRUE(model_for("AuthenticAMD family 25 model 17", {}).drops_prefetches);
+    EXPECT_TRUE(model_for("", {}).drops_prefetches);
+    const CacheModel dropped, carried_out = model_for("GenuineIntel family 6 model 167", {});
+    EXPECT_FALSE(carried_out.drops_prefetches);
+    for (const Op op : {Op::train_forward, Op::backward}) {
+        for (const KernelSpec& k : {planar(op, 32, 64, 12544), planar(op, 32, 256, 196)}) {
+            EXPECT_GT(default_schedule(k, dropped).prefetch, 0) << kernel_name(k);
+            EXPECT_EQ(default_schedule(k, carried_out).prefetch, 0) << kernel_name(k);
+        }
+        for (const KernelSpec& k : {planar(op, 32, 512, 784), interleaved(op, 100352, 256)}) {
+            EXPECT_GT(default_schedule(k, dropped).repeat, 1) << kernel_name(k);
+            EXPECT_EQ(default_schedule(k, carried_out).prefetch, 1) << kernel_name(k);
+            EXPECT_EQ(default_schedule(k, carried_out).repeat, 1) << kernel_name(k);
+        }
+    }
+}
+
+constexpr const char* family_26 = "AuthenticAMD family 26 model 2";
+
+// N = 32, planar, by how many bytes a task's slabs and all tensors have.
+TEST(DefaultSchedule, FetchesSamplesAheadWhereAProcessorGainsByIt) {
+    const CacheModel others, its = model_for(family_26, {});
+    const auto keys = [&](const KernelSpec& k) {
+        const Schedule s = default_schedule(k, its);
+        return "prefetch=" + std::to_string(s.prefetch) + " ahead=" + std::to_string(s.ahead);
+    };
+    const auto train = [](std::int64_t c, std::int64_t side, Residual residual = Residual::none) {
+        KernelSpec k = planar(Op::train_forward, 32, c, side * side);
+        k.residual = residual;
+        return k;
+    };
+    // Training beyond three L3 caches; smaller tensors come fast enough.
+    EXPECT_EQ(keys(train(256, 56)), "prefetch=1 ahead=1");
+    EXPECT_EQ(keys(train(64, 112)), "prefetch=1 ahead=1");
+    EXPECT_EQ(keys(train(512, 28, Residual::add)), "prefetch=1 ahead=1");
+    EXPECT_EQ(keys(train(64, 56)), "prefetch=1 ahead=0");
+    EXPECT_EQ(keys(train(256, 28, Residual::batch_norm)), "prefetch=1 ahead=0");
+    // Alone, where two tasks' slabs, 0.8 MB each, do not fit the L2 cache together.
+    EXPECT_EQ(keys(planar(Op::backward, 32, 64, 3136)), "prefetch=0 ahead=1");
+    EXPECT_EQ(keys(train(64, 56, Residual::batch_norm)), "prefetch=0 ahead=1");
+    EXPECT_EQ(keys(planar(Op::backward, 32, 256, 3136)), "prefetch=1 ahead=0") << "beyond five L3 caches";
+    EXPECT_EQ(keys(planar(Op::backward, 32, 256, 784)), "prefetch=1 ahead=0") << "slabs of 0.2 MB";
+    EXPECT_EQ(keys(planar(Op::backward, 32, 32, 12544)), "prefetch=1 ahead=0") << "slabs of 3.2 MB";
+    for (const KernelSpec& k : {train(256, 56), planar(Op::backward, 32, 64, 3136)}) {
+        EXPECT_EQ(default_schedule(k, others).ahead, 0) << kernel_name(k);
+        EXPECT_EQ(default_schedule(k, others).prefetch, 1) << kernel_name(k);
+    }
+}
+
+TEST(DefaultSchedule, AsksAsOftenAsAProcessorWants) {
+    const KernelSpec k = planar(Op::backward, 32, 256, 3136), near = planar(Op::backward, 32, 112, 784);
+    EXPECT_EQ(default_schedule(k).repeat, 4);
+    EXPECT_EQ(default_schedule(k, model_for(family_26, {})).repeat, 8);
+    EXPECT_EQ(default_schedule(near, model_for(family_26, {})).repeat, 4) << "within 1.5 L3 caches";
+}
+
+TEST(DefaultSchedule, LeavesInterleavedTensorsToTheL3CacheWhereItIsFastEnough) {
+    const auto prefetch = [](Op op, std::int64_t rows, const char* processor) {
+        return default_schedule(interleaved(op, rows, 256), model_for(processor, {})).prefetch;
+    };
+    EXPECT_EQ(prefetch(Op::train_forward, 25088, ""), 1);
+    EXPECT_EQ(prefetch(Op::train_forward, 25088, family_26), 0) << "51 MB";
+    EXPECT_EQ(prefetch(Op::train_forward, 50176, family_26), 1) << "103 MB";
+    EXPECT_EQ(prefetch(Op::backward, 12544, ""), 1);
+    EXPECT_EQ(prefetch(Op::backward, 12544, family_26), 0) << "39 MB";
+    EXPECT_EQ(prefetch(Op::backward, 25088, family_26), 1) << "77 MB";
+    // Vectors of two lines are for what is large, fetched or not.
+    EXPECT_EQ(default_schedule(interleaved(Op::train_forward, 25088, 256), model_for(family_26, {})).vector, 32);
+}
+
+// Of up to a page: x's row, and in backward dy's too.
+TEST(DefaultSchedule, FetchesLongRowsWhereAProcessorGainsByIt) {
+    const auto prefetch = [](Op op, std::int64_t channels, const char* processor) {
+        return default_schedule(interleaved(op, 25088, channels), model_for(processor, {})).prefetch;
+    };
+    for (const Op op : {Op::train_forward, Op::backward}) {
+        const std::int64_t page = op == Op::backward ? 512 : 1024;
+        for (const char* processor : {family_26, "GenuineIntel family 6 model 167"}) {
+            EXPECT_EQ(prefetch(op, page, processor), 1) << processor;
+            EXPECT_EQ(prefetch(op, 2 * page, processor), 0) << processor;
+        }
+        for (const char* processor : {"", "AuthenticAMD family 25 model 17", "AuthenticAMD family 261"}) {
+            EXPECT_EQ(prefetch(op, 2 * page, processor), 1) << processor;
+        }
+    }
+}
+
+TEST(DefaultSchedule, FetchesTheNextTaskIntoTheL2CacheBesideThisOne) {
+    for (const Op op : {Op::train_forward, Op::backward}) {
+        const std::int64_t read = op == Op::backward ? 2 : 1;
+        for (const std::int64_t l2 : {std::int64_t{256} << 10, std::int64_t{1} << 20}) {
+            const Schedule s = default_schedule(planar(op, 32, 256, 196), {32 << 10, l2, 32 << 20});
+            const std::int64_t slab = read * 32 * 196 * 4;
+            EXPECT_EQ(s.parallel, Schedule::Parallel::channels);
+            EXPECT_EQ(s.prefetch, 1);
+            EXPECT_LE(2 * s.task * slab, std::max(l2, 2 * slab));
+            EXPECT_GT(4 * s.task * slab, std::min(l2, 16 * slab)) << "twice as many would do as well";
+        }
+        // From memory, where prefetches are dropped, into a cache that holds the slabs.
+        EXPECT_GT(default_schedule(planar(op, 32, 512, 784)).repeat, 1);
+        EXPECT_EQ(default_schedule(planar(op, 32, 64, 12544)).repeat, 1);
+        EXPECT_EQ(default_schedule(planar(op, 32, 256, 196)).repeat, 1);
+        // From the L3 cache it comes as fast as it is needed.
+        for (const KernelSpec& k : {planar(op, 4, 64, 196), planar(op, 32, 128, 50), planar(op, 32, 512, 49)}) {
+            EXPECT_EQ(default_schedule(k).prefetch, 0) << kernel_name(k);
+        }
+    }
+}
+
+}  // namespace
