@@ -68,6 +68,7 @@ Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string&
     finish(*module, isa, entries);
     optimize(*module, *machine);
     scalarize_single_lanes(*module);
+    select_shuffles(*module, register_bytes(isa));
     load_early(*module, kernel);
     if (llvm::verifyModule(*module)) throw std::runtime_error(symbol + ": LLVM finds the module malformed");
 

@@ -308,6 +308,46 @@ TEST_P(Halves, AreNotPutInOrderWhereItDoesNotMatter) {
     EXPECT_GT(rows, 1);
 }
 
+// Of the functions that store past the cache: their loops have whole vectors alone.
+int in_streams(const Kernel& kernel, const std::string& name) {
+    int found = 0;
+    for (const Function& f : kernel.functions) {
+        if (f.count(is_streaming_store) == 0) continue;
+        found += f.count([&](const Instruction& i) { return i.name.find(name) != std::string::npos; });
+    }
+    return found;
+}
+
+TEST_P(Halves, AreWidenedRoundedAndNarrowedInFewInstructions) {
+    const bool avx2 = GetParam() == InstructionSet::x86_64_avx2, avx512 = GetParam() == InstructionSet::x86_64_avx512;
+    KernelSpec spec = interleaved(Op::inference, 512, 64);
+    spec.dtype = DataType::bf16;
+    const Kernel& kernel = assembled({spec, "vector=16 unroll=4 parallel=rows task=16 store=stream"});
+    constexpr int lanes = 64;
+    // Sixteen bytes in both halves of a register and a shuffle in each; a permutation of words.
+    EXPECT_EQ(in_streams(kernel, "pmovzxwd"), 0);
+    EXPECT_EQ(in_streams(kernel, "vpshufb"), avx2 ? lanes / 8 : 0);
+    EXPECT_EQ(in_streams(kernel, "vbroadcasti128"), avx2 ? lanes / 8 : 0);
+    // Two registers' upper words in one permutation, by which they are widened, too.
+    EXPECT_EQ(in_streams(kernel, "vpermt2w") + in_streams(kernel, "vpermi2w") + in_streams(kernel, "vpermw"),
+              avx512 ? lanes / 16 + lanes / 32 : 0);
+    EXPECT_EQ(in_streams(kernel, "vpmovdw"), 0);
+    EXPECT_EQ(in_streams(kernel, "vptestmd") + in_streams(kernel, "vptestnmd"), avx512 ? lanes / 16 : 0);
+}
+
+TEST_P(Halves, OfAReluAreMaxima) {
+    for (const DataType dtype : {DataType::bf16, DataType::f16}) {
+        KernelSpec spec = interleaved(Op::inference, 512, 64);
+        spec.dtype = dtype;
+        const Kernel& kernel = assembled({spec, "vector=16 unroll=2 parallel=rows task=16 store=stream"});
+        const int registers = GetParam() == InstructionSet::x86_64        ? 8
+                              : GetParam() == InstructionSet::x86_64_avx2 ? 4
+                                                                          : 2;
+        EXPECT_EQ(in_streams(kernel, "maxps"), registers) << to_string(dtype);
+        EXPECT_EQ(in_streams(kernel, "cmpnltps") + in_streams(kernel, "cmpltps"), 0) << to_string(dtype);
+    }
+}
+
 using Registers = OnEvery;
 
 TEST_P(Registers, AreThoseOfTheInstructionSet) {
