@@ -334,10 +334,15 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
         const bool by_channels = spec.view == View::planar && schedule.parallel != Schedule::Parallel::rows;
         if (spec.op != Op::inference && by_channels) {
             const std::int64_t sample = spec.channels * spec.inner * element;
-            lowered.fetch_in_sum = {schedule.ahead * sample};  // once: most of it has been asked for before
+            // Once: to ask again gains nothing there (docs/performance.md).
+            lowered.fetch_in_sum = {schedule.ahead * sample};
             lowered.fetch_in_apply = {schedule.prefetch * schedule.task * spec.inner * element, schedule.repeat};
+            lowered.fetch_unsummed = lowered.fetch_in_apply;
+            // In few samples there is hardly a next one.
+            constexpr std::int64_t few = 4;
+            const bool has_next = spec.channels != any_extent && (spec.outer == any_extent || spec.outer >= few);
             const bool fetches = schedule.prefetch > 0 || schedule.ahead > 0;
-            lowered.fetch_unsummed = {fetches ? std::max(schedule.ahead, 1) * sample : 0, schedule.repeat};
+            if (has_next && fetches) lowered.fetch_unsummed.bytes = std::max(schedule.ahead, 1) * sample;
         } else {
             const std::int64_t chunk = numerics::interleaved::chunk_rows * spec.channels * element;
             lowered.fetch_in_sum = {schedule.prefetch * chunk, schedule.repeat};

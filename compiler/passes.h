@@ -41,7 +41,7 @@ void scalarize_single_lanes(llvm::Module& module);
 void load_early(llvm::Module& module, const Lowered& kernel);
 
 // Elements of 16 bits widened, rounded and narrowed, and maxima, for registers of that size, after LLVM's
-// optimisation: see the definition.
+// optimisation: see the definitions.
 void select_shuffles(llvm::Module& module, unsigned register_bytes);
 
 // LLVM's own clean-up and optimisation; no unrolling or vectorising beyond the schedule's.

@@ -34,14 +34,15 @@
 //             either way), of up to 32 channels with tensors beyond all of it (100352x24: 1.02 to 1.17 without). By
 //             processor, none where a row of all that is read twice takes more than a page (on one of family 26
 //             backward of 1024 and 2048 channels 0.98 to 1.26 times as fast without, training 1.0 to 1.13; a search on
-//             one of family 25 kept them for each of 17 such kernels), and with training's tensors beyond two
-//             L3 caches, backward's beyond one and a half (on family 26 smaller ones 1.05 to 1.23 times as fast
-//             without; two with a residual 0.94). Where a processor drops no prefetch they cost more and gain less:
+//             one of family 25 kept them for each of 17 such kernels), and none in training of up to two L3
+//             caches and in backward of up to one and a half (on family 26 1.05 to 1.23 times as fast without; two with
+//             a residual 0.94). Where a processor drops no prefetch they cost more and gain less:
 //             planar with tensors beyond the L3 cache alone (training 64x14x14 with a residual 1.31 times as fast
 //             without, 32x28x28 1.13), and slabs of at most 1 MB, twice the L2 cache of the model (on a machine with 2
 //             MB of L2 slabs of 1.6 MB: 1.22 to 1.44 times as fast without; two branches' 1.2 MB: 1.3; 0.8 MB: not).
 //   repeat    once where no prefetch is dropped (else 1.04 to 1.22 times as long), and where a task's slabs are larger
-//             than two L2 caches (64x112x112, whose slabs are 1.6 MB: 0.96 by repeating). Elsewhere, where the tensors
+//             than two L2 caches (64x112x112, whose slabs are 1.6 MB: 0.96 by repeating; not where the sums fetch
+//             samples ahead: the same kernel 1.03, with a residual 1.06). Elsewhere, where the tensors
 //             leave the cache and are prefetched, planar 8 where x alone is read and the tensors are 1.5 times the L3
 //             cache (training 256x56x56: 1.28 to 1.4 times as fast, 512x28x28 1.34), and a turn is a line at least;
 //             else 4 (backward 112x28x28 to 160x28x28 1.31 to 1.44 times as fast as once, training 128x28x28 with a
@@ -64,7 +65,10 @@
 //             from the L3 cache 512x14x14 0.79). And 1 in place of prefetch with slabs of more than 1.2 L2 caches of
 //             the model, up to two, and tensors of up to five L3 caches: the next task's push out what this one is
 //             to read again (backward 64x56x56 0.98 and 1.19 times as fast, 16x64x80x80 1.13, training 64x56x56 with
-//             a second branch 1.23, 64x80x80 1.12; slabs of 1.3 MB 0.97 to 1.06, tensors of 173 MB 0.95).
+//             a second branch 1.23, 64x80x80 1.12; slabs of 1.3 MB 0.97 to 1.06, tensors of 173 MB 0.95). And 1 in
+//             backward with a second branch beyond three L3 caches, in turns of 32 bytes, of 16-bit types 64
+//             (64x56x56 1.19 to 1.22 times as fast, 256x56x56 1.15, 64x112x112 1.0 to 1.02, 512x28x28 1.06; turns
+//             alone 1.02 to 1.16; bf16 1.04 to 1.11).
 //   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward from memory: 32, whole pairs of
 //             lines (on AVX-512 1.08 to 1.15 times as fast, on AVX2 the same; backward with 16 instead 0.97 to 1.04 and
 //             1.0 to 1.11), and on one thread too (32x128: training 1.1, backward 1.15). Less where a streamed row is
@@ -128,6 +132,7 @@ struct Known {
         return moved.read_twice * static_cast<double>(outer) * static_cast<double>(inner) *
                static_cast<double>(element);
     }
+    bool two_results() const { return spec.op == Op::backward && spec.residual == Residual::batch_norm; }
     bool run_can_be_fetched() const { return run != any_extent && run <= longest_fetched_row; }
 };
 
@@ -185,14 +190,20 @@ void interleaved_sums(Schedule& s, const Known& k) {
     }
 }
 
-// What planar sums read, fetched a sample ahead: in training with what the apply loop fetches, and alone where a task's
-// slabs and the next one's do not fit the L2 cache together.
+// What planar sums read, fetched a sample ahead: in training with what the apply loop fetches, in backward of two
+// branches with that and in short turns, and alone where a task's slabs and the next one's do not fit the L2 cache
+// together.
 void fetch_samples(Schedule& s, const Known& k) {
+    constexpr std::int64_t fewest_measured = 8;
+    if (k.spec.channels == any_extent || k.outer < fewest_measured) return;
     const double slabs = k.slabs() * s.task, l2 = static_cast<double>(k.caches.l2);
     const double caches = k.bytes() / static_cast<double>(k.caches.l3);
     const bool alone = slabs > 1.2 * l2 && slabs <= 2 * l2 && caches <= 5;
+    const bool in_short_turns = k.two_results() && caches > 3 && stream_alignment(k.spec) == 64;
     if (alone) s.prefetch = 0;
-    if (alone || (k.spec.op == Op::train_forward && caches > 3)) s.ahead = 1;
+    if (alone || in_short_turns || (k.spec.op == Op::train_forward && caches > 3)) s.ahead = 1;
+    if (in_short_turns && k.element == 4) s.vector = 8;
+    if (in_short_turns) s.unroll = k.element == 4 ? 1 : std::min(s.unroll, 2);
 }
 
 int repeats(const Schedule& s, const Known& k) {
@@ -217,9 +228,8 @@ void stream(Schedule& s, const Known& k) {
         }
     }
     if (is_legal(streamed, k.spec)) s = streamed;
-    const bool two_results = k.spec.op == Op::backward && k.spec.residual == Residual::batch_norm;
     const bool in_pieces = s.store == Schedule::Store::stream && stream_alignment(k.spec) != 64;
-    if (in_pieces && s.prefetch > 0 && k.spec.view == View::planar && two_results && k.caches.drops_prefetches) {
+    if (in_pieces && s.prefetch > 0 && k.spec.view == View::planar && k.two_results() && k.caches.drops_prefetches) {
         s.task = 1;
         s.prefetch = 2;
     }

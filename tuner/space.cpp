@@ -78,13 +78,16 @@ std::vector<Schedule> schedule_space(const KernelSpec& spec, const Schedule& bas
             for (const int block : blocks ? with({0, 64, 128, 256, 512}, base.block) : std::vector<int>{0}) {
                 if (block > spec.channels) continue;
                 for (const int prefetch : with({0, 1, 2}, base.prefetch)) {
-                    const bool samples = spec.view == View::planar && parallel != Parallel::rows;
+                    const bool samples =
+                        spec.op != Op::inference && spec.view == View::planar && parallel != Parallel::rows;
+                    // What sums read is asked for once; a residual as often as is said.
+                    const bool once = samples && spec.residual != Residual::add;
                     for (const int ahead : with(samples ? std::vector{0, 1, 2} : std::vector{0, 2, 4}, base.ahead)) {
                         for (const Store store : {Store::cached, Store::stream}) {
                             for (const int vector : {4, 8, 16, 32}) {
                                 for (const int unroll : with({1, 2, 4, 8}, base.unroll)) {
                                     for (const int repeat : {1, 4, 8}) {
-                                        if (repeat > 1 && prefetch == 0 && (ahead == 0 || samples)) continue;
+                                        if (repeat > 1 && prefetch == 0 && (ahead == 0 || once)) continue;
                                         const Schedule s{vector, unroll,   0,     parallel, task,
                                                          block,  prefetch, ahead, repeat,   store};
                                         if (!(s == base)) keep(s);

@@ -11,6 +11,7 @@ using namespace codegen;
 namespace {
 
 constexpr std::int64_t any = any_extent;
+constexpr const char* family_26 = "AuthenticAMD family 26 model 2";
 
 // Shapes from one element to what an address space holds, with extents that only run time knows.
 std::vector<KernelSpec> shapes() {
@@ -40,6 +41,8 @@ TEST(DefaultSchedule, IsLegalForEveryShapeAndCache) {
                                  {48 << 10, 2 << 20, 33 << 20},
                                  {32 << 10, 512 << 10, 256 << 20},
                                  {48 << 10, 1 << 20, 33 << 20, false},
+                                 model_for(family_26, {}),
+                                 model_for(family_26, {48 << 10, 2 << 10, 4 << 10}),
                                  {64 << 10, 64 << 20, std::int64_t{1} << 34}};
     int count = 0;
     for (const KernelSpec& shape : shapes()) {
@@ -138,8 +141,6 @@ TEST(DefaultSchedule, FetchesLessWhereEveryPrefetchIsCarriedOut) {
     }
 }
 
-constexpr const char* family_26 = "AuthenticAMD family 26 model 2";
-
 // N = 32, planar, by how many bytes a task's slabs and all tensors have.
 TEST(DefaultSchedule, FetchesSamplesAheadWhereAProcessorGainsByIt) {
     const CacheModel others, its = model_for(family_26, {});
@@ -163,7 +164,20 @@ TEST(DefaultSchedule, FetchesSamplesAheadWhereAProcessorGainsByIt) {
     EXPECT_EQ(keys(train(64, 56, Residual::batch_norm)), "prefetch=0 ahead=1");
     EXPECT_EQ(keys(planar(Op::backward, 32, 256, 3136)), "prefetch=1 ahead=0") << "beyond five L3 caches";
     EXPECT_EQ(keys(planar(Op::backward, 32, 256, 784)), "prefetch=1 ahead=0") << "slabs of 0.2 MB";
+    EXPECT_EQ(keys(planar(Op::backward, 4, 64, 25088)), "prefetch=1 ahead=0") << "few samples";
     EXPECT_EQ(keys(planar(Op::backward, 32, 32, 12544)), "prefetch=1 ahead=0") << "slabs of 3.2 MB";
+    // With a second branch in short turns; not where rows are pieces of lines.
+    KernelSpec branches = planar(Op::backward, 32, 256, 3136);
+    branches.residual = Residual::batch_norm;
+    EXPECT_EQ(keys(branches), "prefetch=1 ahead=1");
+    EXPECT_EQ(default_schedule(branches, its).vector * default_schedule(branches, its).unroll, 8);
+    EXPECT_EQ(default_schedule(branches, others).vector * default_schedule(branches, others).unroll, 64);
+    branches.dtype = DataType::bf16;
+    EXPECT_EQ(default_schedule(branches, its).vector * default_schedule(branches, its).unroll, 32);
+    branches.dtype = DataType::f32;
+    branches.channels = 1024;
+    branches.inner = 196;
+    EXPECT_EQ(keys(branches), "prefetch=2 ahead=0");
     for (const KernelSpec& k : {train(256, 56), planar(Op::backward, 32, 64, 3136)}) {
         EXPECT_EQ(default_schedule(k, others).ahead, 0) << kernel_name(k);
         EXPECT_EQ(default_schedule(k, others).prefetch, 1) << kernel_name(k);

@@ -249,6 +249,9 @@ TEST_P(Prefetches, OfPlanarTasksAreOfTheNextTaskAndOfTheNextSample) {
     expect(train, "prefetch=0 ahead=2", {}, {2 * sample});
     expect(added, "prefetch=1", {channel, sample}, {});
     expect(added, "prefetch=0 ahead=1", {sample}, {sample});
+    KernelSpec alone = added;
+    alone.outer = 1;
+    expect(alone, "prefetch=1", {channel}, {});
     expect(backward, "prefetch=0 ahead=1", {}, {sample});
 }
 
@@ -289,7 +292,7 @@ TEST_P(Contraction, IsNowhere) {
 using Halves = OnEvery;
 
 // Along a row elements of 16 bits are widened and narrowed in pairs, by shifts and masks; AVX-512 has a shuffle that
-// narrows two registers at once. In order it would take four for two registers.
+// narrows two registers at once. In order that takes four for two registers of AVX2.
 TEST_P(Halves, AreNotPutInOrderWhereItDoesNotMatter) {
     const auto is_shuffle = [](const Instruction& i) {
         for (const char* name : {"pmovzxwd", "pmovdw", "packusdw", "packssdw", "punpck", "pshufb", "vperm"}) {

@@ -1,6 +1,7 @@
 // Tensors of 16 bits: kernels compute as they do for f32, and round on store as fusebn::to_bfloat16 and to_float16 do.
 
 #include <kernels_generic.h>
+#include <kernels_wide.h>
 
 #include <cmath>
 #include <cstring>
@@ -153,6 +154,43 @@ TEST(Rounding, LoadsEveryValueExactly) {
                 ASSERT_EQ(got, nan ? in16.x.bits(i) | quiet : wanted) << result.kernel << " of " << std::hex << i;
             }
         }
+    }
+}
+
+// In turns of several registers, which are widened, made a ReLU of and narrowed in other instructions: of every value,
+// a NaN and -0 among them.
+TEST(Rounding, OfAReluInWideTurns) {
+    constexpr std::int64_t rows = 1024, channels = 64;
+    for (DataType dtype : halves) {
+        const Case half{Op::inference, View::interleaved, dtype, Activation::relu, Residual::none, rows, channels, 1};
+        Case single = half;
+        single.dtype = DataType::f32;
+        Inputs in16 = random_inputs(half, Data::ordinary);
+        for (std::size_t i = 0; i < in16.x.size(); ++i) in16.x.set_bits(i, static_cast<std::uint32_t>(i));
+        for (std::size_t c = 0; c < channels; c += 2) {  // y has the sign of its zero
+            in16.p.running_mean[c] = 0;
+            in16.p.beta[c] = -0.f;
+        }
+        Inputs in32 = in16;
+        in32.x = converted(in16.x, DataType::f32);
+        const Result f32 = run(kernels_wide::kernels(), single, in32);
+        std::size_t nans = 0, negative_zeros = 0;
+        for (InstructionSet isa : instruction_sets_here()) {
+            const Result result = run(kernels_wide::kernels(), half, in16, {.isa = isa});
+            ASSERT_NE(result.kernel.find("_r1024_c64_"), std::string::npos) << result.kernel;
+            for (std::size_t i = 0; i < in16.x.size(); ++i) {
+                if (std::isnan(f32.tensors[0].value(i))) {
+                    ASSERT_TRUE(std::isnan(result.tensors[0].value(i))) << result.kernel << " of " << std::hex << i;
+                    ++nans;
+                    continue;
+                }
+                const std::uint32_t got = result.tensors[0].bits(i);
+                ASSERT_EQ(got, rounded(dtype, f32.tensors[0].bits(i))) << result.kernel << " of " << std::hex << i;
+                negative_zeros += got == 0x8000;
+            }
+        }
+        EXPECT_GT(nans, 0u);
+        EXPECT_GT(negative_zeros, 0u);
     }
 }
 

@@ -166,7 +166,7 @@ TEST(Search, ClimbsToWhatIsFasterThoughTheModelSaysOtherwise) {
 }
 
 // Whatever the model thinks of it, unless it thinks very little.
-TEST(Search, TriesEveryValueOfAKeyEarly) {
+TEST(Search, TriesEveryValueOfThePrefetchesEarly) {
     for (const KernelSpec& k : {planar(Op::train_forward), interleaved(Op::backward)}) {
         Search search = search_of(k);
         std::set<std::string> values;
