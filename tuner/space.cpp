@@ -80,8 +80,9 @@ std::vector<Schedule> schedule_space(const KernelSpec& spec, const Schedule& bas
                 for (const int prefetch : with({0, 1, 2}, base.prefetch)) {
                     const bool samples =
                         spec.op != Op::inference && spec.view == View::planar && parallel != Parallel::rows;
-                    // What sums read is asked for once; a residual as often as is said.
-                    const bool once = samples && spec.residual != Residual::add;
+                    // What sums read is asked for once; training's residual as often as is said.
+                    const bool unsummed = spec.op == Op::train_forward && spec.residual == Residual::add;
+                    const bool once = samples && !unsummed;
                     for (const int ahead : with(samples ? std::vector{0, 1, 2} : std::vector{0, 2, 4}, base.ahead)) {
                         for (const Store store : {Store::cached, Store::stream}) {
                             for (const int vector : {4, 8, 16, 32}) {
@@ -129,8 +130,8 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
         cost += moved.read_twice * tensor * again;
     }
     // Not all that is asked for comes, where all of it comes from memory; or it comes at once.
-    if ((s.prefetch > 0 || (s.ahead > 0 && !by_channel)) && beyond && (s.repeat == 1) == caches.drops_prefetches)
-        cost *= 1.05;
+    const bool asks = s.prefetch > 0 || (s.ahead > 0 && !by_channel);
+    if (asks && beyond && (s.repeat == 1) == caches.drops_prefetches) cost *= 1.05;
     const bool streams = s.store == Schedule::Store::stream;
     cost += moved.written * tensor * (beyond ? (streams ? 1 : 2) : (streams ? 1.3 : l3_byte));
 

@@ -179,8 +179,9 @@ TEST(Search, TriesEveryValueOfThePrefetchesEarly) {
             }
             search.end_generation();
         }
-        for (const char* value :
-             {"prefetch=0", "prefetch=1", "prefetch=2", "ahead=0", "ahead=2", "repeat=1", "repeat=4", "repeat=8"}) {
+        const char* own = k.view == View::planar ? "ahead=1" : "ahead=4";
+        for (const char* value : {"prefetch=0", "prefetch=1", "prefetch=2", "ahead=0", "ahead=2", own, "repeat=1",
+                                  "repeat=4", "repeat=8"}) {
             EXPECT_TRUE(values.count(value)) << kernel_name(k) << " " << value;
         }
     }
