@@ -49,6 +49,7 @@ Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string&
     for (const std::string& mask : kernel.masks) pack_bits(*module, mask);
     pair_halves(*module, register_bytes(isa));
     read_once(*module);
+    fetch_into_l1(*module);
     fetch_ahead(*module, kernel);
     if (kernel.stream_alignment > 0) {
         // Two forms of the kernel in one object: the second is for a y that does not lie as the first needs it.

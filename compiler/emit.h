@@ -1,7 +1,7 @@
 // LLVM bitcode -> objects and archives: what Halide has no words for.
 //
 //   streaming stores   stores to y become non-temporal where the schedule says so, with the fence that publishing needs
-//   prefetches         of the next channel's x while this one's y is made
+//   prefetches         as far ahead as the schedule says
 //   private names      everything but a kernel's entries is local to its object; entries are hidden
 //   a checked result   an object's undefined symbols are on an allowed list, or there is no object
 #pragma once

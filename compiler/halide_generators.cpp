@@ -19,9 +19,9 @@
 //   all other vectors   (c), f32
 //   eps, momentum       f64; slope f32; the others i32
 //
-// Streaming stores and prefetches are made by the LLVM stage behind the fusebn command, so here a schedule's `store`
-// and `prefetch` change nothing. The file stands in this room because it joins the algorithms to their schedules, and
-// generators/ knows nothing of schedules/.
+// Streaming stores and prefetches are made by the LLVM stage behind the fusebn command, so here a schedule's `store`,
+// `prefetch`, `steps`, `ahead` and `repeat` change nothing. The file stands in this room because it joins the
+// algorithms to their schedules, and generators/ knows nothing of schedules/.
 
 #include <Halide.h>
 

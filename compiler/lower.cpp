@@ -7,6 +7,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "compiler/fetch_steps.h"
 #include "compiler/files.h"
 #include "compiler/lower_launches.h"
 #include "compiler/lower_mutators.h"
@@ -173,6 +174,7 @@ struct Kernel {
             apply_gpu(funcs, schedule);
         } else {
             apply_cpu(funcs, schedule);
+            if (schedule.steps > 0) add(fetch_steps(summed(), schedule.steps));
         }
     }
 
@@ -213,8 +215,22 @@ struct Kernel {
             }
         }
         pipeline = Pipeline(funcs.outputs());
-        mutators = mutators_of(isa, funcs.tensors.name());
-        for (const auto& mutator : mutators) pipeline.add_custom_lowering_pass(mutator.get(), nullptr);
+        for (auto& mutator : mutators_of(isa, funcs.tensors.name())) add(std::move(mutator));
+    }
+
+    void add(std::unique_ptr<Internal::IRMutator> mutator) {
+        mutators.push_back(std::move(mutator));
+        pipeline.add_custom_lowering_pass(mutators.back().get(), nullptr);
+    }
+
+    // Tensors that are read for sums; the bits of a mask are too few to be fetched.
+    std::vector<std::string> summed() const {
+        std::vector<std::string> names;
+        for (const ImageParam& p : parameters.tensors(spec)) {
+            const bool unsummed = spec.op == Op::train_forward && p.name() == parameters.residual.name();
+            if (p.type() != UInt(8) && !unsummed) names.push_back(p.name());
+        }
+        return names;
     }
 
     // What autoschedulers ask for: every extent, as it will be.
@@ -352,7 +368,8 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
         // they have read), and interleaved loops that fetch nothing ahead. Elsewhere the instruction more costs some
         // hundredths (docs/performance.md). Only AVX-512 has loads that wait for a mask.
         if (schedule.store == Schedule::Store::stream && isa == InstructionSet::x86_64_avx512) {
-            lowered.early_in_sum = spec.view == View::planar || schedule.prefetch == 0;
+            lowered.early_in_sum = spec.view == View::planar ||
+                                   (schedule.prefetch == 0 && schedule.steps == 0);
             lowered.early_in_apply = spec.view == View::interleaved && schedule.ahead == 0;
         }
         return lowered;

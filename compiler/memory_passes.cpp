@@ -19,16 +19,61 @@ bool touches_any(const llvm::Instruction& access, const std::vector<std::string>
     return llvm::any_of(buffers, [&](const std::string& name) { return touches(access, name); });
 }
 
+// Lanes of a masked store whose mask is known to be the first so many, if they are whole 16-byte pieces, the smallest
+// non-temporal vectors; else 0.
+int lanes_in_pieces(const llvm::IntrinsicInst& store) {
+    constexpr int piece_bytes = 16;
+    const auto* mask = llvm::dyn_cast<llvm::Constant>(store.getArgOperand(2));
+    const auto* vector = llvm::cast<llvm::FixedVectorType>(store.getArgOperand(0)->getType());
+    if (!mask) return 0;
+    const unsigned all = vector->getNumElements();
+    const auto is = [&](unsigned lane, bool set) {
+        const llvm::Constant* one = mask->getAggregateElement(lane);
+        return one && (set ? one->isOneValue() : one->isNullValue());
+    };
+    unsigned lanes = 0;
+    while (lanes < all && is(lanes, true)) ++lanes;
+    for (unsigned lane = lanes; lane < all; ++lane) {
+        if (!is(lane, false)) return 0;
+    }
+    return lanes * vector->getScalarSizeInBits() / 8 % piece_bytes == 0 ? static_cast<int>(lanes) : 0;
+}
+
+// The masked store of what is left of a row, in the largest pieces that lie at multiples of their size.
+void store_in_pieces(llvm::IntrinsicInst& masked, int lanes, int alignment) {
+    llvm::Value* const value = masked.getArgOperand(0);
+    const auto* type = llvm::cast<llvm::FixedVectorType>(value->getType());
+    const int element = static_cast<int>(type->getScalarSizeInBits()) / 8;
+    llvm::IRBuilder<> builder(&masked);
+    for (int first = 0, piece = alignment / element; first < lanes; first += piece) {
+        while (piece > lanes - first) piece /= 2;
+        llvm::SmallVector<int> lanes_of_piece;
+        for (int lane = first; lane < first + piece; ++lane) lanes_of_piece.push_back(lane);
+        auto* address = builder.CreateConstGEP1_64(builder.getInt8Ty(), masked.getArgOperand(1), first * element);
+        builder.CreateStore(builder.CreateShuffleVector(value, lanes_of_piece), address)->copyMetadata(masked);
+    }
+    masked.eraseFromParent();
+}
+
 }  // namespace
 
-// Makes every vector store to an output non-temporal. Such stores are weakly ordered, so each function that has one
-// fences before it returns: whoever then learns that the task is done sees its stores. Returns how many there are.
+// Makes every vector store to an output non-temporal, what is left of a row with them. Such stores are weakly ordered,
+// so each function that has one fences before it returns: whoever then learns that the task is done sees its stores.
+// Returns how many there are.
 int stream_stores(llvm::Module& module, const std::vector<std::string>& outputs, int alignment) {
     auto& context = module.getContext();
     auto* yes = llvm::MDNode::get(
         context, llvm::ConstantAsMetadata::get(llvm::ConstantInt::get(llvm::Type::getInt32Ty(context), 1)));
     int count = 0;
     for (llvm::Function& function : module) {
+        for (llvm::BasicBlock& block : function) {
+            for (llvm::Instruction& i : llvm::make_early_inc_range(block)) {
+                auto* masked = llvm::dyn_cast<llvm::IntrinsicInst>(&i);
+                if (!masked || masked->getIntrinsicID() != llvm::Intrinsic::masked_store) continue;
+                const int lanes = touches_any(i, outputs) ? lanes_in_pieces(*masked) : 0;
+                if (lanes > 0) store_in_pieces(*masked, lanes, alignment);
+            }
+        }
         bool streams = false;
         for (llvm::BasicBlock& block : function) {
             for (llvm::Instruction& i : block) {
@@ -52,6 +97,25 @@ int stream_stores(llvm::Module& module, const std::vector<std::string>& outputs,
         }
     }
     return count;
+}
+
+void fetch_into_l1(llvm::Module& module) {
+    constexpr int locality = 2, into_l1 = 3;
+    for (llvm::Function& function : module) {
+        for (llvm::BasicBlock& block : function) {
+            for (llvm::Instruction& i : block) {
+                auto* fetch = llvm::dyn_cast<llvm::IntrinsicInst>(&i);
+                if (!fetch || fetch->getIntrinsicID() != llvm::Intrinsic::prefetch) continue;
+                // It may lie beyond the tensor, and other addresses may be made from it.
+                for (auto* at = llvm::dyn_cast<llvm::GetElementPtrInst>(fetch->getArgOperand(0)); at;
+                     at = llvm::dyn_cast<llvm::GetElementPtrInst>(at->getPointerOperand())) {
+                    at->setNoWrapFlags(llvm::GEPNoWrapFlags::none());
+                }
+                auto* const type = fetch->getArgOperand(locality)->getType();
+                fetch->setArgOperand(locality, llvm::ConstantInt::get(type, into_l1));
+            }
+        }
+    }
 }
 
 // Wherever a vector of an input is loaded to make an output, or to make a chunk's sums, fetches the line that many

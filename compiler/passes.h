@@ -31,6 +31,9 @@ int stream_stores(llvm::Module& module, const std::vector<std::string>& outputs,
 // Merges readings of the same element: before the prefetches, which follow the readings.
 void read_once(llvm::Module& module);
 
+// Halide's own prefetches, which are non-temporal, as those of what is read soon: into the L1 cache.
+void fetch_into_l1(llvm::Module& module);
+
 // Prefetches of the inputs, as far ahead as `kernel` says.
 void fetch_ahead(llvm::Module& module, const Lowered& kernel);
 

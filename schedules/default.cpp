@@ -8,9 +8,15 @@
 //             (training 448x14x14, 22 MB: 0.88, 512x14x14, 26 MB: 1.34, 640x14x14: 1.69; backward 320x14x14, 24 MB:
 //             1.14, 384x14x14: 1.5); not interleaved (training of 26 MB: 0.8, backward of 38 MB: 1.4). Well inside the
 //             cache streaming costs the reader of y more than it saves: a 6 MB copy and a reading of it took 2.1 times
-//             as long, one of 24 MB as long. So smaller tensors are stored through it. A streamed row is whole turns
-//             of vector * unroll, of a power of two lanes: with 28, LLVM makes a puzzle of a mask (backward 1024x14x14
-//             with relu6: 1.9 times as long).
+//             as long, one of 24 MB as long. So smaller tensors are stored through it. By processor later: on family 26
+//             lines from 0.8 of it on, pieces from 0.95 (through the cache training 112x28x28 1.24 to 1.28 times as
+//             fast, 32x56x56 1.2, 128x28x28 1.2 and, where memory is slow, 0.9 to 1.0, 144x28x28 1.1 and 0.8;
+//             512x14x14 1.27 to 1.32, 640x14x14 0.86; backward 384x14x14 1.16 to 1.19).
+//             A streamed row is whole turns of vector * unroll, of a power of two lanes: with 28, LLVM makes a puzzle
+//             of a mask (backward 1024x14x14 with relu6: 1.9 times as long). But beside a mask, whose bytes are eight
+//             elements: then what is left of a row is stored in pieces (on family 26, not measured elsewhere: training
+//             1024x14x14 with a residual 1.33 times as fast as through the cache, 512x14x14 1.5, backward 1.4 to 1.5,
+//             interleaved training of 100 channels 1.27). Longer turns of other rows gain nothing by it (0.86 to 1.04).
 //   parallel  none below 64 KB, which take a few microseconds: a thread that sleeps is woken in about twenty.
 //             planar train_forward goes by channels, which reads each value from DRAM once, where a channel's slab and
 //             its neighbour's fit the L3 cache (two threads work on two slabs) and there are channels enough for the
@@ -36,8 +42,8 @@
 //             backward of 1024 and 2048 channels 0.98 to 1.26 times as fast without, training 1.0 to 1.13; a search on
 //             one of family 25 kept them for each of 17 such kernels), and none in training of up to two L3
 //             caches and in backward of up to one and a half (on family 26 1.05 to 1.23 times as fast without; two with
-//             a residual 0.94). Where a processor drops no prefetch they cost more and gain less:
-//             planar with tensors beyond the L3 cache alone (training 64x14x14 with a residual 1.31 times as fast
+//             a residual 0.94), where there are no steps. Where a processor drops no prefetch they cost more and gain
+//             less: planar with tensors beyond the L3 cache alone (training 64x14x14 with a residual 1.31 times as fast
 //             without, 32x28x28 1.13), and slabs of at most 1 MB, twice the L2 cache of the model (on a machine with 2
 //             MB of L2 slabs of 1.6 MB: 1.22 to 1.44 times as fast without; two branches' 1.2 MB: 1.3; 0.8 MB: not).
 //   repeat    once where no prefetch is dropped (else 1.04 to 1.22 times as long), and where a task's slabs are larger
@@ -48,7 +54,16 @@
 //             else 4 (backward 112x28x28 to 160x28x28 1.31 to 1.44 times as fast as once, training 128x28x28 with a
 //             residual 1.3, 192x28x28 1.14, backward 1280x7x7 1.17, 384x14x14 0.98; of larger ones backward and
 //             residuals 1.0 to 1.28, and 0.87 to 1.2 times as 8, in geometric mean 1.04; by processor 8 for all that
-//             are 1.5 times the L3 cache: on family 26 0.98 to 1.36 times as fast). interleaved: 4 (1.02 to 1.1).
+//             are 1.5 times the L3 cache: on family 26 0.98 to 1.36 times as fast). interleaved: 4 (1.02 to 1.1);
+//             beside steps, which are fetched once, the apply loop's lines once too (four times: 0.95).
+//   steps     interleaved train_forward and backward, by processor (family 26), in place of prefetch with tensors
+//   beyond
+//             one and a half L3 caches (training) or one (backward), of whole lines of 32 (48) channels and more: as
+//             many as reach 12 KB of all that is read twice, of 16-bit types 16 (fast memory: training 64x112x112 1.07,
+//             with a residual 1.1, 256x56x56 1.12, bf16 128x112x112 1.38; backward 64x112x112 1.25, 128x56x56 1.17,
+//             96x112x112 1.22, 144x56x56 1.27, bf16 64x112x112 1.2, 128x56x56 1.4; slow memory: 1.01 to 1.1. Too near
+//             costs: 96x112x112 training with one step 0.9), but for steps of more than 16 KB (backward of 512 channels
+//             0.9 to 1.07, of 1024 0.92) and rows in pieces of lines (training of 100 channels 0.89).
 //   block     interleaved: channels whose chunk fits the L2 cache and whose accumulators (12 bytes a channel) fit half
 //             of the L1 cache, at least 4 lines to a row, and all blocks alike but for the last. Wider is better, as
 //             rows are then read as they lie (6272x512, 6272x1024 and 25088x512 in blocks of 336: 1.05 to 1.4 times as
@@ -91,6 +106,9 @@ CacheModel model_for(std::string_view processor, CacheModel caches) {
     if (is_for_processor("AuthenticAMD family 26", processor)) {
         caches.fetches_long_rows = false;
         caches.fetches_from_l3 = false;
+        caches.fetches_steps = true;
+        caches.streams_lines = 0.8;
+        caches.streams_pieces = 0.95;
         caches.fetches_samples = true;
         caches.asks = 8;
     }
@@ -166,6 +184,19 @@ void by_rows(Schedule& s, const Known& k) {
         std::clamp<std::int64_t>(task_bytes / row, 1, std::clamp<std::int64_t>(units, 1, longest_task)));
 }
 
+// In place of a chunk: so many steps as make 12 KB of all that is read, of 16-bit types 16.
+void by_steps(Schedule& s, const Known& k) {
+    const bool trains = k.spec.op == Op::train_forward;
+    const std::int64_t step = numerics::tree * k.channels * k.element * k.moved.read_twice;
+    constexpr std::int64_t longest = 16 << 10, most = 8;
+    const bool near = k.bytes() <= (trains ? 1.5 : 1.0) * static_cast<double>(k.caches.l3);
+    if (near || k.channels < (trains ? 32 : 48) || step > longest || stream_alignment(k.spec) != 64) return;
+    const std::int64_t reach = (k.element == 4 ? 12 : 16) << 10;
+    s.prefetch = 0;
+    s.steps = 1;
+    while (2 * s.steps * step <= reach && 2 * s.steps <= most) s.steps *= 2;
+}
+
 void interleaved_sums(Schedule& s, const Known& k) {
     if (s.parallel == Schedule::Parallel::chunks) return;
     const bool pairs_of_lines = k.spec.channels >= 64 && k.spec.channels % 32 == 0;
@@ -184,6 +215,7 @@ void interleaved_sums(Schedule& s, const Known& k) {
     constexpr std::int64_t page = 4096;
     const bool long_row = k.channels * k.element * k.moved.read_twice > page;
     s.prefetch = k.run_can_be_fetched() && caches > fetched && (k.caches.fetches_long_rows || !long_row) ? 1 : 0;
+    if (k.caches.fetches_steps) by_steps(s, k);
     if (pairs_of_lines && ((trains && caches > far) || s.parallel == Schedule::Parallel::none)) {
         s.vector = 32;
         s.unroll = 2;
@@ -220,7 +252,8 @@ int repeats(const Schedule& s, const Known& k) {
 void stream(Schedule& s, const Known& k) {
     Schedule streamed = s;
     streamed.store = Schedule::Store::stream;
-    while (!is_legal(streamed, k.spec) && (streamed.unroll > 1 || streamed.vector > k.narrowest)) {
+    const auto fits = [&] { return is_legal(streamed, k.spec) && k.run % (streamed.vector * streamed.unroll) == 0; };
+    while (!fits() && (streamed.unroll > 1 || streamed.vector > k.narrowest)) {
         if (streamed.unroll > 1) {
             streamed.unroll /= 2;
         } else {
@@ -256,7 +289,9 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
     if (k.reduces && spec.view == View::interleaved) interleaved_sums(s, k);
     // How far tensors must exceed the cache.
     double least = 1;
-    if (k.reduces && spec.view == View::planar) least = stream_alignment(spec) == 64 ? 0.65 : 0.75;
+    if (k.reduces && spec.view == View::planar) {
+        least = stream_alignment(spec) == 64 ? caches.streams_lines : caches.streams_pieces;
+    }
     if (k.bytes() > least * static_cast<double>(caches.l3)) stream(s, k);
     return s;
 }

@@ -52,6 +52,7 @@ std::string to_text(const Schedule& s) {
     out << "vector=" << s.vector << " unroll=" << s.unroll << " parallel=" << name_of(s.parallel, parallel_names)
         << " task=" << s.task << " block=" << s.block << " prefetch=" << s.prefetch << " ahead=" << s.ahead
         << " store=" << name_of(s.store, store_names);
+    if (s.steps > 0) out << " steps=" << s.steps;
     if (s.repeat > 1) out << " repeat=" << s.repeat;
     if (s.threads > 0) out << " threads=" << s.threads;
     return out.str();
@@ -78,6 +79,8 @@ Schedule parse_schedule(const std::string& text, const Schedule& base) {
             s.block = number(key, value, 0);
         } else if (key == "prefetch") {
             s.prefetch = number(key, value, 0);
+        } else if (key == "steps") {
+            s.steps = number(key, value, 0);
         } else if (key == "ahead") {
             s.ahead = number(key, value, 0);
         } else if (key == "repeat") {
@@ -87,8 +90,8 @@ Schedule parse_schedule(const std::string& text, const Schedule& base) {
         } else {
             throw ScheduleError(
                 "schedule: found \"" + item +
-                "\"; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, ahead=, repeat=, store=, "
-                "threads=");
+                "\"; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, steps=, ahead=, repeat=, "
+                "store=, threads=");
         }
     }
     return s;
@@ -97,10 +100,19 @@ Schedule parse_schedule(const std::string& text, const Schedule& base) {
 Schedule spec_schedule(const std::string& text, const KernelSpec& spec, const Schedule& fallback) {
     try {
         Schedule s = parse_schedule(text, fallback);
-        for (const char* off : {"prefetch=0", "ahead=0", "repeat=1", "block=0", "store=cached", "unroll=1"}) {
-            if (is_legal(s, spec)) break;
-            const std::string key(off, std::string_view(off).find('=') + 1);
-            if (text.find(key) == std::string::npos) s = parse_schedule(off, s);
+        if (is_legal(s, spec)) return s;
+        std::vector<std::string> offs;  // of the fallback's keys: one will do, or several
+        for (const std::string off :
+             {"steps=0", "prefetch=0", "ahead=0", "repeat=1", "block=0", "store=cached", "unroll=1"}) {
+            if (text.find(off.substr(0, off.find('=') + 1)) == std::string::npos) offs.push_back(off);
+        }
+        for (const std::string& off : offs) {
+            const Schedule without = parse_schedule(off, s);
+            if (is_legal(without, spec)) return without;
+        }
+        for (const std::string& off : offs) {
+            s = parse_schedule(off, s);
+            if (is_legal(s, spec)) return s;
         }
         check_legal(s, spec);
         return s;
@@ -165,9 +177,9 @@ void check_gpu(const Schedule& s, const KernelSpec& spec) {
     if (s.threads < 32 || s.threads > 1024) refuse("threads", std::to_string(s.threads), "allowed: 32 to 1024");
     if (s.unroll > 16) refuse("unroll", std::to_string(s.unroll), "allowed: 1 to 16");
     if (s.task > longest_task) refuse("task", std::to_string(s.task), "allowed: 1 to " + std::to_string(longest_task));
-    if (s.prefetch != 0 || s.ahead != 0 || s.repeat != 1 || s.store != Schedule::Store::cached) {
+    if (s.prefetch != 0 || s.steps != 0 || s.ahead != 0 || s.repeat != 1 || s.store != Schedule::Store::cached) {
         refuse("threads", std::to_string(s.threads),
-               "a GPU's schedule has prefetch=0, ahead=0, repeat=1 and store=cached");
+               "a GPU's schedule has prefetch=0, steps=0, ahead=0, repeat=1 and store=cached");
     }
     if (s.parallel == Schedule::Parallel::none || s.parallel == Schedule::Parallel::chunks) {
         refuse("parallel", name_of(s.parallel, parallel_names), "allowed on a GPU: channels, rows");
@@ -249,11 +261,20 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
                    "the distance is only known for rows of a fixed size; allowed: 0");
         }
     }
+    if (s.steps > 8) refuse("steps", std::to_string(s.steps), "allowed: 0 to 8");
+    if (s.steps > 0 && !(reduces && spec.view == View::interleaved)) {
+        refuse("steps", std::to_string(s.steps),
+               "only interleaved train_forward and backward sum in steps of rows; allowed: 0");
+    }
+    if (s.steps > 0 && s.prefetch > 0) {
+        refuse("steps", std::to_string(s.steps), "prefetch fetches the same for the same sums; allowed beside it: 0");
+    }
     if (s.repeat != 1 && s.repeat != 2 && s.repeat != 4 && s.repeat != 8) {
         refuse("repeat", std::to_string(s.repeat), "allowed: 1, 2, 4, 8");
     }
     if (s.repeat > 1 && s.prefetch == 0 && s.ahead == 0) {
-        refuse("repeat", std::to_string(s.repeat), "nothing is fetched ahead without prefetch or ahead; allowed: 1");
+        refuse("repeat", std::to_string(s.repeat),
+               "only what prefetch or ahead fetches is asked for again; allowed without: 1");
     }
     if (s.ahead > 64) refuse("ahead", std::to_string(s.ahead), "allowed: 0 to 64");
     if (s.ahead > 0 && reduces && spec.view == View::planar && s.parallel != Schedule::Parallel::rows &&
@@ -267,9 +288,10 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
         if (stream_alignment(spec) == 0) {
             refuse("store", "stream", "a row must be whole 16-byte pieces; allowed: cached");
         }
-        if (row % (s.vector * s.unroll) != 0) {
+        // Of f32 what is left of a row is whole pieces, and is stored as such.
+        if (element_bytes(spec.dtype) != 4 && row % (s.vector * s.unroll) != 0) {
             refuse("unroll", std::to_string(s.unroll),
-                   "with store=stream a row must be whole turns of vector * unroll");
+                   "with store=stream a row of 16-bit elements must be whole turns of vector * unroll");
         }
     }
 }

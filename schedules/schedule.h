@@ -37,11 +37,14 @@ struct Schedule {
     // train_forward and backward fetch what their sums read into the L2 cache before they are made: planar by channels,
     // in the apply loop, the task so far ahead; interleaved, in a chunk's sums, the chunk so far ahead. 0: none.
     int prefetch = 0;
+    // interleaved train_forward and backward, in place of prefetch: a chunk's sums fetch so many steps of eight rows
+    // ahead into the L1 cache, in the order of memory. 0: none.
+    int steps = 0;
     // An apply loop that reads from memory fetches so many 4 KB pages ahead; 0: none. planar train_forward and backward
     // by channels: their sums so many samples ahead. (What no sum reads is fetched a sample ahead with prefetch, too.)
     int ahead = 0;
-    // How often a line is asked for in a row; of planar sums once. A processor drops a prefetch when its miss buffers
-    // are full.
+    // How often a line is asked for in a row; of planar sums and of steps once. A processor drops a prefetch when its
+    // miss buffers are full.
     int repeat = 1;
     Store store = Store::cached;
 };
@@ -99,10 +102,15 @@ struct CacheModel {
     bool fetches_long_rows = true;
     // Whether interleaved tensors that the L3 cache holds much of are worth fetching from it.
     bool fetches_from_l3 = true;
+    // Whether interleaved sums are worth fetching a few rows ahead, not a chunk.
+    bool fetches_steps = false;
     // Whether planar sums that read from memory are worth fetching a sample ahead.
     bool fetches_samples = false;
     // How often a line is asked for that is one of several tensors' (planar, from memory).
     int asks = 4;
+    // Planar train_forward and backward store past the caches what exceeds such a share of the L3 cache, where rows are
+    // whole lines and where they are pieces of them.
+    double streams_lines = 0.65, streams_pieces = 0.75;
 };
 
 // Processors that have defaults of their own, as kernel_abi.h names them; of all others nothing is known.

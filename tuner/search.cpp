@@ -1,6 +1,7 @@
 #include "tuner/search.h"
 
 #include <algorithm>
+#include <set>
 #include <sstream>
 
 #include "tuner/space.h"
@@ -23,13 +24,13 @@ constexpr int patience = 3;
 std::vector<std::string> values(const std::string& text) {
     std::vector<std::string> all;
     std::istringstream in(text);
-    bool repeats = false;
+    std::set<std::string> left_out = {"repeat=1", "steps=0"};
     for (std::string item; in >> item;) {
         const std::string key = item.substr(0, item.find('='));
         if (key != "task" && key != "unroll") all.push_back(item);
-        repeats = repeats || key == "repeat";
+        left_out.erase(key == "repeat" ? "repeat=1" : key == "steps" ? "steps=0" : "");
     }
-    if (!repeats) all.emplace_back("repeat=1");  // which the text leaves out
+    all.insert(all.end(), left_out.begin(), left_out.end());
     return all;
 }
 

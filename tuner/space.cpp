@@ -29,10 +29,17 @@ std::vector<int> tasks(const KernelSpec& spec, Schedule::Parallel parallel, int 
     return {all.begin(), all.end()};
 }
 
-std::vector<int> with(std::vector<int> values, int base) {
+template <class T>
+std::vector<T> with(std::vector<T> values, const T& base) {
     if (std::find(values.begin(), values.end(), base) == values.end()) values.push_back(base);
     return values;
 }
+
+// How far ahead of the sums what they read is fetched.
+struct SumsFetch {
+    int prefetch, steps;
+    bool operator==(const SumsFetch&) const = default;
+};
 
 // The cost of a byte from the L2 and the L3 cache, where one from memory costs 1.
 constexpr double l2_byte = 0.1, l3_byte = 0.3;
@@ -67,7 +74,10 @@ double sum_tasks(const KernelSpec& spec, const Schedule& s) {
 std::vector<Schedule> schedule_space(const KernelSpec& spec, const Schedule& base) {
     using Parallel = Schedule::Parallel;
     using Store = Schedule::Store;
-    const bool blocks = spec.op != Op::inference && spec.view == View::interleaved;
+    const bool rows_summed = spec.op != Op::inference && spec.view == View::interleaved;
+    std::vector<SumsFetch> fetches = {{0, 0}, {1, 0}, {2, 0}};
+    if (rows_summed && spec.outer >= numerics::tree) fetches.insert(fetches.end(), {{0, 1}, {0, 2}, {0, 4}});
+    fetches = with(fetches, {base.prefetch, base.steps});
     std::vector<Schedule> space;
     const auto keep = [&](const Schedule& s) {
         if (is_legal(s, spec)) space.push_back(s);
@@ -75,9 +85,9 @@ std::vector<Schedule> schedule_space(const KernelSpec& spec, const Schedule& bas
     keep(base);
     for (const Parallel parallel : {Parallel::none, Parallel::channels, Parallel::rows, Parallel::chunks}) {
         for (const int task : tasks(spec, parallel, base.task)) {
-            for (const int block : blocks ? with({0, 64, 128, 256, 512}, base.block) : std::vector<int>{0}) {
+            for (const int block : rows_summed ? with({0, 64, 128, 256, 512}, base.block) : std::vector<int>{0}) {
                 if (block > spec.channels) continue;
-                for (const int prefetch : with({0, 1, 2}, base.prefetch)) {
+                for (const auto& [prefetch, steps] : fetches) {
                     const bool samples =
                         spec.op != Op::inference && spec.view == View::planar && parallel != Parallel::rows;
                     // What sums read is asked for once; training's residual as often as is said.
@@ -89,8 +99,8 @@ std::vector<Schedule> schedule_space(const KernelSpec& spec, const Schedule& bas
                                 for (const int unroll : with({1, 2, 4, 8}, base.unroll)) {
                                     for (const int repeat : {1, 4, 8}) {
                                         if (repeat > 1 && prefetch == 0 && (ahead == 0 || once)) continue;
-                                        const Schedule s{vector, unroll,   0,     parallel, task,
-                                                         block,  prefetch, ahead, repeat,   store};
+                                        const Schedule s{vector,   unroll, 0,     parallel, task, block,
+                                                         prefetch, steps,  ahead, repeat,   store};
                                         if (!(s == base)) keep(s);
                                     }
                                 }
@@ -129,6 +139,10 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
                                                               : from_afar;
         cost += moved.read_twice * tensor * again;
     }
+    // A few rows ahead, of rows that are not so long that they push out each other.
+    const double step = numerics::tree * static_cast<double>(spec.channels) * size.element * moved.read_twice;
+    const bool in_steps = reduces && spec.view == View::interleaved && caches.fetches_steps && step <= (16 << 10);
+    if (in_steps && beyond && s.steps == 0) cost *= 1.05;
     // Not all that is asked for comes, where all of it comes from memory; or it comes at once.
     const bool asks = s.prefetch > 0 || (s.ahead > 0 && !by_channel);
     if (asks && beyond && (s.repeat == 1) == caches.drops_prefetches) cost *= 1.05;
@@ -161,8 +175,8 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
 
 int distance(const Schedule& a, const Schedule& b) {
     return (a.vector != b.vector) + (a.unroll != b.unroll) + (a.threads != b.threads) + (a.parallel != b.parallel) +
-           (a.task != b.task) + (a.block != b.block) + (a.prefetch != b.prefetch) + (a.ahead != b.ahead) +
-           (a.repeat != b.repeat) + (a.store != b.store);
+           (a.task != b.task) + (a.block != b.block) + (a.prefetch != b.prefetch || a.steps != b.steps) +
+           (a.ahead != b.ahead) + (a.repeat != b.repeat) + (a.store != b.store);
 }
 
 }  // namespace fusebn

@@ -40,7 +40,7 @@ TEST(DefaultSchedule, IsLegalForEveryShapeAndCache) {
                                  {1 << 10, 2 << 10, 4 << 10},
                                  {48 << 10, 2 << 20, 33 << 20},
                                  {32 << 10, 512 << 10, 256 << 20},
-                                 {48 << 10, 1 << 20, 33 << 20, false},
+                                 model_for("GenuineIntel", {48 << 10, 1 << 20, 33 << 20}),
                                  model_for(family_26, {}),
                                  model_for(family_26, {48 << 10, 2 << 10, 4 << 10}),
                                  {64 << 10, 64 << 20, std::int64_t{1} << 34}};
@@ -81,6 +81,31 @@ TEST(DefaultSchedule, StreamsOnlyWhatHardlyFitsTheCache) {
     EXPECT_TRUE(streams(planar(Op::train_forward, 32, 512, 196), 32 << 20));
     EXPECT_FALSE(streams(planar(Op::train_forward, 32, 448, 196), 32 << 20));
     EXPECT_FALSE(streams(planar(Op::inference, 32, 512, 196), 32 << 20));
+}
+
+// 24.5 and 28 MiB of lines, 27.6 and 30.6 of pieces.
+TEST(DefaultSchedule, StreamsLaterWhereTheL3CacheIsFastEnough) {
+    const auto streams = [](const KernelSpec& spec) {
+        return default_schedule(spec, model_for(family_26, {})).store == Schedule::Store::stream;
+    };
+    const KernelSpec lines = planar(Op::train_forward, 32, 128, 784), pieces = planar(Op::backward, 32, 384, 196);
+    for (const KernelSpec& k : {lines, pieces}) {
+        EXPECT_EQ(default_schedule(k).store, Schedule::Store::stream) << kernel_name(k);
+        EXPECT_FALSE(streams(k)) << kernel_name(k);
+    }
+    EXPECT_TRUE(streams(planar(Op::train_forward, 32, 146, 784)));
+    EXPECT_TRUE(streams(planar(Op::train_forward, 32, 640, 196)));
+}
+
+// In pieces of 16 bytes, though a mask is written by whole bytes: eight elements and what is left.
+TEST(DefaultSchedule, StreamsRowsBesideAMaskThatAreNoWholeTurns) {
+    for (const Op op : {Op::train_forward, Op::backward}) {
+        const Schedule s = default_schedule(with(planar(op, 32, 1024, 196), Residual::add));
+        EXPECT_EQ(s.store, Schedule::Store::stream);
+        EXPECT_EQ(s.vector * s.unroll, 8);
+    }
+    const KernelSpec bf16 = with(planar(Op::train_forward, 32, 1024, 200), Residual::add);
+    EXPECT_EQ(default_schedule(bf16).store, Schedule::Store::stream);
 }
 
 TEST(DefaultSchedule, TakesChannelsOneByOneWhereTwoResultsAreStreamedInPieces) {
@@ -193,16 +218,50 @@ TEST(DefaultSchedule, AsksAsOftenAsAProcessorWants) {
 
 TEST(DefaultSchedule, LeavesInterleavedTensorsToTheL3CacheWhereItIsFastEnough) {
     const auto prefetch = [](Op op, std::int64_t rows, const char* processor) {
-        return default_schedule(interleaved(op, rows, 256), model_for(processor, {})).prefetch;
+        const std::int64_t channels = op == Op::train_forward ? 1024 : 512;  // in rows too long for steps
+        return default_schedule(interleaved(op, rows, channels), model_for(processor, {})).prefetch;
     };
-    EXPECT_EQ(prefetch(Op::train_forward, 25088, ""), 1);
-    EXPECT_EQ(prefetch(Op::train_forward, 25088, family_26), 0) << "51 MB";
-    EXPECT_EQ(prefetch(Op::train_forward, 50176, family_26), 1) << "103 MB";
-    EXPECT_EQ(prefetch(Op::backward, 12544, ""), 1);
-    EXPECT_EQ(prefetch(Op::backward, 12544, family_26), 0) << "39 MB";
-    EXPECT_EQ(prefetch(Op::backward, 25088, family_26), 1) << "77 MB";
+    EXPECT_EQ(prefetch(Op::train_forward, 6272, ""), 1);
+    EXPECT_EQ(prefetch(Op::train_forward, 6272, family_26), 0) << "51 MB";
+    EXPECT_EQ(prefetch(Op::train_forward, 12544, family_26), 1) << "103 MB";
+    EXPECT_EQ(prefetch(Op::backward, 6272, ""), 1);
+    EXPECT_EQ(prefetch(Op::backward, 6272, family_26), 0) << "39 MB";
+    EXPECT_EQ(prefetch(Op::backward, 12544, family_26), 1) << "77 MB";
     // Vectors of two lines are for what is large, fetched or not.
     EXPECT_EQ(default_schedule(interleaved(Op::train_forward, 25088, 256), model_for(family_26, {})).vector, 32);
+}
+
+// As many as reach 12 KB of what is read twice, 16 of 16-bit types.
+TEST(DefaultSchedule, FetchesStepsAheadWhereAProcessorGainsByIt) {
+    const auto of = [](KernelSpec k, DataType dtype = DataType::f32, const char* processor = family_26) {
+        k.dtype = dtype;
+        const Schedule s = default_schedule(k, model_for(processor, {}));
+        EXPECT_TRUE(s.steps == 0 || s.prefetch == 0) << to_text(s);
+        return s.steps;
+    };
+    constexpr Op train = Op::train_forward, back = Op::backward;
+    EXPECT_EQ(of(interleaved(train, 401408, 32)), 8);
+    EXPECT_EQ(of(interleaved(train, 401408, 64)), 4);
+    EXPECT_EQ(of(interleaved(train, 100352, 256)), 1);
+    EXPECT_EQ(of(interleaved(train, 25088, 512)), 1);
+    EXPECT_EQ(of(interleaved(train, 401408, 64), DataType::bf16), 8) << "of 16, which are refused";
+    EXPECT_EQ(of(interleaved(back, 401408, 64)), 2);
+    EXPECT_EQ(of(interleaved(back, 100352, 256)), 1);
+    EXPECT_EQ(of(interleaved(back, 100352, 128), DataType::bf16), 4);
+    // Tensors that the L3 cache holds, few channels, long steps, pieces of lines.
+    EXPECT_EQ(of(interleaved(train, 25088, 192)), 0) << "39 MB";
+    EXPECT_EQ(of(interleaved(train, 25088, 256)), 1) << "51 MB";
+    EXPECT_EQ(of(interleaved(back, 6272, 256)), 0) << "19 MB";
+    EXPECT_EQ(of(interleaved(back, 25088, 128)), 1) << "39 MB";
+    EXPECT_EQ(of(interleaved(train, 401408, 16)), 0);
+    EXPECT_EQ(of(interleaved(back, 401408, 32)), 0);
+    EXPECT_EQ(of(interleaved(train, 25088, 1024)), 0);
+    EXPECT_EQ(of(interleaved(back, 25088, 512)), 0);
+    EXPECT_EQ(of(interleaved(train, 100352, 100)), 0);
+    EXPECT_EQ(of(interleaved(train, 100352, any_extent)), 0);
+    for (const char* processor : {"", "AuthenticAMD family 25 model 17", "GenuineIntel family 6 model 167"}) {
+        EXPECT_EQ(of(interleaved(back, 401408, 64), DataType::f32, processor), 0) << processor;
+    }
 }
 
 // Of up to a page: x's row, and in backward dy's too.

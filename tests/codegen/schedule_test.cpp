@@ -25,6 +25,7 @@ TEST(ScheduleText, ReadsBackAsItWasWritten) {
                 s.task = 1 + count * 1000;
                 s.block = 16 * count;
                 s.prefetch = count % 9;
+                s.steps = count % 3;
                 s.ahead = count % 65;
                 s.repeat = 1 + count % 3;
                 s.store = store;
@@ -52,6 +53,15 @@ TEST(SpecSchedule, TurnsOffWhatTheDefaultHasAndTheTextDoesNotGoWith) {
     EXPECT_EQ(s.prefetch, 0);
     EXPECT_EQ(s.store, Schedule::Store::stream);
     EXPECT_EQ(spec_schedule("", spec, fallback), fallback);
+    const KernelSpec rows = interleaved(Op::backward, any, 64);
+    const Schedule steps = parse_schedule("parallel=rows steps=2 ahead=2", {});
+    EXPECT_EQ(spec_schedule("prefetch=1", rows, steps), parse_schedule("parallel=rows prefetch=1 ahead=2", {}));
+    const Schedule chunks = parse_schedule("parallel=rows prefetch=1 ahead=2 repeat=4", {});
+    EXPECT_EQ(spec_schedule("steps=1", rows, chunks), parse_schedule("parallel=rows steps=1 ahead=2 repeat=4", {}));
+    // One key, where that is enough.
+    const KernelSpec halves = with(interleaved(Op::backward, any, 64), Residual::none, DataType::bf16);
+    const Schedule streamed = parse_schedule("parallel=rows unroll=4 steps=2 store=stream", {});
+    EXPECT_EQ(spec_schedule("unroll=3", halves, streamed), parse_schedule("unroll=3 store=cached", streamed));
     // What the text itself asks for is refused, with the kernel's name.
     const std::string said = refusal([&] { spec_schedule("parallel=rows prefetch=1", spec, fallback); });
     EXPECT_NE(said.find("schedule.prefetch: found 1 for " + kernel_name(spec)), std::string::npos) << said;
@@ -62,7 +72,7 @@ TEST(SpecSchedule, TurnsOffWhatTheDefaultHasAndTheTextDoesNotGoWith) {
 TEST(ScheduleText, AnswersEveryMistakeWithWhatIsAllowed) {
     const auto message = [](const std::string& text) { return refusal([&] { parse_schedule(text, {}); }); };
     const std::string keys =
-        "; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, ahead=, repeat=, store=, threads=";
+        "; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, steps=, ahead=, repeat=, store=, threads=";
     EXPECT_EQ(message("tile=4"), "schedule: found \"tile=4\"" + keys);
     EXPECT_EQ(message("vector"), "schedule.vector: found \"\"; allowed: a number from 1 to 1048576");
     EXPECT_EQ(message("=4"), "schedule: found \"=4\"" + keys);
@@ -152,9 +162,17 @@ TEST(LegalSpace, RefusesWithKeyKernelAndReason) {
          "the distance is only known for rows of a fixed size; allowed: 0"},
         {interleaved(Op::train_forward, 64, (1 << 26) + 1), "prefetch=1", "prefetch: found 1",
          "the distance is only known for rows of a fixed size; allowed: 0"},
+        {interleaved(Op::train_forward, 64, 32), "steps=9", "steps: found 9", "allowed: 0 to 8"},
+        {planar(Op::train_forward, 4, 16, 256), "steps=1", "steps: found 1",
+         "only interleaved train_forward and backward sum in steps of rows; allowed: 0"},
+        {rows_inference, "steps=1", "steps: found 1",
+         "only interleaved train_forward and backward sum in steps of rows; allowed: 0"},
+        {interleaved(Op::backward, 64, 32), "prefetch=1 steps=2", "steps: found 2",
+         "prefetch fetches the same for the same sums; allowed beside it: 0"},
         {inference, "ahead=65", "ahead: found 65", "allowed: 0 to 64"},
         {inference, "ahead=2 repeat=3", "repeat: found 3", "allowed: 1, 2, 4, 8"},
-        {inference, "repeat=2", "repeat: found 2", "nothing is fetched ahead without prefetch or ahead; allowed: 1"},
+        {inference, "repeat=2", "repeat: found 2",
+         "only what prefetch or ahead fetches is asked for again; allowed without: 1"},
         {planar(Op::train_forward, 4, any, 256), "parallel=channels ahead=1", "ahead: found 1",
          "how far a sample is ahead is only known for samples of a fixed size; allowed: 0"},
         {planar(Op::backward, 4, 16, any), "parallel=none ahead=1", "ahead: found 1",
@@ -167,10 +185,10 @@ TEST(LegalSpace, RefusesWithKeyKernelAndReason) {
          "a row must be whole 16-byte pieces; allowed: cached"},
         {interleaved(Op::inference, 64, 22), "store=stream", "store: found stream",
          "a row must be whole 16-byte pieces; allowed: cached"},
-        {planar(Op::inference, 4, 16, 48), "vector=16 unroll=2 store=stream", "unroll: found 2",
-         "with store=stream a row must be whole turns of vector * unroll"},
-        {rows_inference, "vector=16 unroll=4 store=stream", "unroll: found 4",
-         "with store=stream a row must be whole turns of vector * unroll"},
+        {with(planar(Op::inference, 4, 16, 48), Residual::none, DataType::bf16), "vector=16 unroll=2 store=stream",
+         "unroll: found 2", "with store=stream a row of 16-bit elements must be whole turns of vector * unroll"},
+        {with(rows_inference, Residual::none, DataType::f16), "vector=16 unroll=4 store=stream", "unroll: found 4",
+         "with store=stream a row of 16-bit elements must be whole turns of vector * unroll"},
     };
     for (const Refusal& r : table) {
         EXPECT_EQ(refusal([&] { check_legal(parse_schedule(r.schedule, {}), r.spec); }),
@@ -189,9 +207,12 @@ TEST(LegalSpace, TakesWhatTheRefusalsAllow) {
     EXPECT_EQ(legal(planar(Op::train_forward, any, 16, 1 << 26), "parallel=channels prefetch=1"), "");
     EXPECT_EQ(legal(interleaved(Op::train_forward, any, any), "parallel=rows block=1024"), "");
     EXPECT_EQ(legal(interleaved(Op::train_forward, any, 64), "prefetch=1 ahead=64"), "");
+    EXPECT_EQ(legal(interleaved(Op::train_forward, any, any), "steps=8"), "");
+    EXPECT_EQ(legal(interleaved(Op::backward, 1024, 64), "parallel=chunks steps=1 ahead=2"), "");
     EXPECT_EQ(legal(planar(Op::train_forward, any, any, any), "parallel=rows ahead=2"), "");
     EXPECT_EQ(legal(planar(Op::train_forward, any, 64, 256), "parallel=channels ahead=2"), "");
     EXPECT_EQ(legal(interleaved(Op::inference, any, 64), "vector=16 unroll=4 store=stream"), "");
+    EXPECT_EQ(legal(planar(Op::inference, 4, 16, 196), "vector=16 unroll=4 store=stream"), "");
     // More than there is: one task, one block.
     EXPECT_EQ(legal(planar(Op::inference, 4, 16, 256), "parallel=rows task=1000"), "");
     EXPECT_EQ(legal(interleaved(Op::train_forward, 64, 32), "block=1024"), "");

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <set>
+#include <utility>
 
 #include "tuner/space.h"
 
@@ -113,6 +114,27 @@ TEST(Space, FetchesSamplesAheadInPlanarSums) {
     EXPECT_EQ(by_rows, (std::set<int>{0, 2, 4}));
 }
 
+TEST(Space, FetchesChunksOrStepsAheadInInterleavedSums) {
+    const auto fetches = [](const KernelSpec& k) {
+        std::set<std::pair<int, int>> all;
+        for (const Schedule& s : schedule_space(k, default_schedule(k))) all.insert({s.prefetch, s.steps});
+        return all;
+    };
+    using Pairs = std::set<std::pair<int, int>>;
+    EXPECT_EQ(fetches(interleaved(Op::backward)), (Pairs{{0, 0}, {1, 0}, {2, 0}, {0, 1}, {0, 2}, {0, 4}}));
+    EXPECT_EQ(fetches(planar(Op::backward)), (Pairs{{0, 0}, {1, 0}, {2, 0}}));
+    EXPECT_EQ(fetches(interleaved(Op::inference)), (Pairs{{0, 0}}));
+    KernelSpec few = interleaved(Op::backward);
+    few.outer = 7;
+    EXPECT_EQ(fetches(few), (Pairs{{0, 0}, {1, 0}, {2, 0}})) << "no step at all";
+    const KernelSpec k = interleaved(Op::backward);
+    const auto cost = [&](const char* keys, const char* processor) {
+        return predicted_cost(k, spec_schedule(keys, k, default_schedule(k)), model_for(processor, {}), 2);
+    };
+    EXPECT_LT(cost("steps=1", "AuthenticAMD family 26"), cost("prefetch=1", "AuthenticAMD family 26"));
+    EXPECT_EQ(cost("steps=1", ""), cost("prefetch=1 repeat=4", ""));
+}
+
 TEST(Search, ProposesNothingTwice) {
     Search search = search_of(planar(Op::backward));
     std::set<std::string> seen = {to_text(search.base())};
@@ -174,6 +196,7 @@ TEST(Search, TriesEveryValueOfThePrefetchesEarly) {
             for (const Schedule& s : search.next(7)) {
                 search.measured(s, 0.9);
                 values.insert("prefetch=" + std::to_string(s.prefetch));
+                values.insert("steps=" + std::to_string(s.steps));
                 values.insert("ahead=" + std::to_string(s.ahead));
                 values.insert("repeat=" + std::to_string(s.repeat));
             }
@@ -184,6 +207,8 @@ TEST(Search, TriesEveryValueOfThePrefetchesEarly) {
                                   "repeat=4", "repeat=8"}) {
             EXPECT_TRUE(values.count(value)) << kernel_name(k) << " " << value;
         }
+        const bool rows = k.view == View::interleaved;
+        EXPECT_EQ(values.count("steps=1") + values.count("steps=2"), rows ? 2u : 0u) << kernel_name(k);
     }
 }
 
