@@ -79,12 +79,19 @@ private:
     Stmt visit(const For* op) override {
         const Readings readings(inputs_, op->body);
         if (!readings.innermost()) return IRMutator::visit(op);
-        std::vector<Stmt> body;
-        for (const auto& [name, reading] : readings.of()) fetch(body, *op, name, reading);
-        if (body.empty()) return op;
-        body.push_back(op->body);
+        // A loop, and the tensors in turn: where each line has an instruction of its own, the processor's prefetchers,
+        // which tell streams by instructions, follow less well.
+        const std::string i = unique_name("line");
+        std::vector<Stmt> fetches;
+        int share = 0;
+        for (const auto& [name, reading] : readings.of()) {
+            if (is_step(reading.begins)) share = fetch(fetches, *op, Variable::make(Int(32), i), name, reading);
+        }
+        if (fetches.empty()) return op;
+        const Stmt lines =
+            For::make(i, 0, share, ForType::Serial, Partition::Never, DeviceAPI::None, Block::make(fetches));
         return For::make(op->name, op->min, op->extent, op->for_type, op->partition_policy, op->device_api,
-                         Block::make(body));
+                         Block::make(lines, op->body));
     }
 
     // A step's rows, one as far from the next as any.
@@ -97,34 +104,31 @@ private:
         return true;
     }
 
-    void fetch(std::vector<Stmt>& into, const For& loop, const std::string& name,
-               const Readings::Reading& reading) const {
-        if (!is_step(reading.begins)) return;
+    // Of the loop's turn, line `i` of as many as are returned, the same number for all tensors: they are of one type.
+    int fetch(std::vector<Stmt>& into, const For& loop, const Expr& i, const std::string& name,
+              const Readings::Reading& reading) const {
         // 64 bits: steps further on there may be no tensor, and no 32 bits.
-        const Expr begin = reading.begins[0], row = cast<std::int64_t>(simplify(reading.begins[1] - begin));
-        const auto next = [&](const Expr& of) { return cast<std::int64_t>(of) + row * (numerics::tree * steps_); };
+        const auto wide = [](const Expr& e) { return cast<std::int64_t>(e); };
+        const Expr begin = reading.begins[0], row = wide(simplify(reading.begins[1] - begin));
+        const auto next = [&](const Expr& of) { return wide(of) + row * (numerics::tree * steps_); };
         const int line = line_bytes / reading.element.bytes(), vector = ceil_div(reading.lanes, line);
         const Expr turn = Variable::make(Int(32), loop.name);
         const Expr moves = simplify(substitute(loop.name, turn + 1, begin) - begin);
-        const auto turns = is_const(moves, reading.lanes) ? as_const_int(loop.extent) : std::nullopt;
-        const auto add = [&](const Expr& at) {
-            const Expr address = Variable::make(Handle(), name);
-            into.push_back(Evaluate::make(Call::make(reading.element, Call::prefetch,
-                                                     {address, simplify(at), Expr(1), Expr(1)}, Call::Intrinsic)));
-        };
-        if (!turns || *turns < 1) {  // so where its share lies is not known: what it reads itself, `steps` later
-            for (int i = 0; i < numerics::tree * vector; ++i) {
-                add(next(begin) + row * (i / vector) + i % vector * line);
-            }
-            return;
-        }
-        const int count = static_cast<int>(*turns), lines = ceil_div(count * reading.lanes, line);  // of a row
-        const int share = ceil_div(numerics::tree * lines, count);
-        const Expr first = next(substitute(loop.name, loop.min, begin));
-        for (int i = 0; i < share; ++i) {
+        const bool by_vectors = is_const(moves, reading.lanes);
+        const auto turns = as_const_int(loop.extent);
+        // Where its share lies is not known: what it reads itself, `steps` later.
+        Expr at = next(begin) + row * wide(i / vector) + wide(i % vector) * line;
+        int share = numerics::tree * vector;
+        if (by_vectors && turns && *turns > 0) {
+            const int count = static_cast<int>(*turns), lines = ceil_div(count * reading.lanes, line);  // of a row
+            share = ceil_div(numerics::tree * lines, count);
             const Expr place = (turn - loop.min) * share + i;
-            add(first + row * cast<std::int64_t>(place / lines) + cast<std::int64_t>(place % lines) * line);
+            at = next(substitute(loop.name, loop.min, begin)) + row * wide(place / lines) + wide(place % lines) * line;
         }
+        const Expr address = Variable::make(Handle(), name);
+        into.push_back(Evaluate::make(
+            Call::make(reading.element, Call::prefetch, {address, simplify(at), Expr(1), Expr(1)}, Call::Intrinsic)));
+        return share;
     }
 
     std::vector<std::string> inputs_;

@@ -28,12 +28,13 @@ struct Sums {
 
     static constexpr int step = 3;  // the one that is summed
     Expr turns() const { return known ? Expr(channels / lanes) : Variable::make(Int(32), "turns"); }
-    Stmt loop(int rows = numerics::tree) const {
+    Stmt loop(int rows = numerics::tree) const { return of("x", rows); }
+    Stmt of(const char* tensor, int rows = numerics::tree) const {
         const Expr turn = Variable::make(Int(32), "turn"), stride = Variable::make(Int(32), "stride");
         Expr sum;
         for (int i = 0; i < rows; ++i) {
             const Expr begin = (step * numerics::tree + i) * stride + (turn - first) * lanes;
-            const Expr x = Load::make(type.with_lanes(lanes), "x", Ramp::make(begin, 1, lanes), {}, {},
+            const Expr x = Load::make(type.with_lanes(lanes), tensor, Ramp::make(begin, 1, lanes), {}, {},
                                       const_true(lanes), ModulusRemainder());
             sum = sum.defined() ? sum + x : x;
         }
@@ -48,9 +49,14 @@ std::vector<int> fetched(const Stmt& s, int turns, int first, int stride) {
     class Fetches : public IRVisitor {
     public:
         std::vector<Expr> at;
+        const For* lines = nullptr;  // the innermost loop
 
     private:
         using IRVisitor::visit;
+        void visit(const For* op) override {
+            if (op->name != "turn") lines = op;
+            IRVisitor::visit(op);
+        }
         void visit(const Call* op) override {
             if (op->is_intrinsic(Call::prefetch)) at.push_back(op->args[1]);
             IRVisitor::visit(op);
@@ -58,12 +64,19 @@ std::vector<int> fetched(const Stmt& s, int turns, int first, int stride) {
     } fetches;
     s.accept(&fetches);
     std::vector<int> all;
-    if (fetches.at.empty()) ADD_FAILURE() << "nothing is fetched";
+    const auto share = fetches.lines ? as_const_int(fetches.lines->extent) : std::nullopt;
+    if (!share || fetches.at.empty()) {
+        ADD_FAILURE() << "nothing is fetched";
+        return all;
+    }
     for (int turn = first; turn < first + turns; ++turn) {
-        for (const Expr& e : fetches.at) {
-            const auto at = as_const_int(simplify(substitute("stride", stride, substitute("turn", turn, e))));
-            EXPECT_TRUE(at.has_value()) << "not a number";
-            all.push_back(static_cast<int>(at.value_or(-1)));
+        for (int line = 0; line < static_cast<int>(*share); ++line) {
+            for (Expr e : fetches.at) {
+                e = substitute("turn", turn, substitute(fetches.lines->name, line, e));
+                const auto at = as_const_int(simplify(substitute("stride", stride, e)));
+                EXPECT_TRUE(at.has_value()) << "not a number";
+                all.push_back(static_cast<int>(at.value_or(-1)));
+            }
         }
     }
     return all;
@@ -115,6 +128,20 @@ TEST(FetchSteps, FetchesWhatItReadsAStepLaterWhereARowsLengthIsNotKnown) {
     for (int i = 0; i < 16; ++i) {
         EXPECT_EQ(at[static_cast<size_t>(i)], ((Sums::step + 2) * numerics::tree + i % 8) * 1000 + i / 8 * 16);
     }
+}
+
+// In turn, line by line: not all of one tensor first.
+TEST(FetchSteps, TakesSeveralTensorsInTurn) {
+    Sums sums;
+    const Stmt x = sums.loop();
+    const auto* loop = x.as<For>();
+    ASSERT_NE(loop, nullptr);
+    const Stmt both = For::make(loop->name, loop->min, loop->extent, loop->for_type, loop->partition_policy,
+                                loop->device_api, Block::make(loop->body, sums.of("dy").as<For>()->body));
+    const std::vector<int> at = fetched(fetch_steps({"x", "dy"}, 1)->mutate(both), 4, 0, 64);
+    ASSERT_EQ(at.size(), 2u * 32);
+    for (size_t i = 0; i < at.size(); i += 2) EXPECT_EQ(at[i], at[i + 1]);
+    EXPECT_TRUE(std::is_sorted(at.begin(), at.end()));
 }
 
 // Rows that are left over, other buffers, loops around the one that reads.
