@@ -9,9 +9,9 @@
 //             1.14, 384x14x14: 1.5); not interleaved (training of 26 MB: 0.8, backward of 38 MB: 1.4). Well inside the
 //             cache streaming costs the reader of y more than it saves: a 6 MB copy and a reading of it took 2.1 times
 //             as long, one of 24 MB as long. So smaller tensors are stored through it. By processor later: on family 26
-//             lines from 0.8 of it on, pieces from 0.95 (through the cache training 112x28x28 1.24 to 1.28 times as
-//             fast, 32x56x56 1.2, 128x28x28 1.2 and, where memory is slow, 0.9 to 1.0, 144x28x28 1.1 and 0.8;
-//             512x14x14 1.27 to 1.32, 640x14x14 0.86; backward 384x14x14 1.16 to 1.19).
+//             lines from 0.7 of it on, pieces from 0.95 (through the cache training 112x28x28 1.04 to 1.28 times as
+//             fast, 512x14x14 1.22 to 1.33, 640x14x14 0.86; backward 384x14x14 1.16 to 1.19). 128x28x28, 0.77 of it, is
+//             1.2 times as fast where the host leaves the cache alone, 0.9 to 1.0 and 0.6 where not.
 //             A streamed row is whole turns of vector * unroll, of a power of two lanes: with 28, LLVM makes a puzzle
 //             of a mask (backward 1024x14x14 with relu6: 1.9 times as long). But beside a mask, whose bytes are eight
 //             elements: then what is left of a row is stored in pieces (on family 26, not measured elsewhere: training
@@ -107,7 +107,7 @@ CacheModel model_for(std::string_view processor, CacheModel caches) {
         caches.fetches_long_rows = false;
         caches.fetches_from_l3 = false;
         caches.fetches_steps = true;
-        caches.streams_lines = 0.8;
+        caches.streams_lines = 0.7;
         caches.streams_pieces = 0.95;
         caches.fetches_samples = true;
         caches.asks = 8;
