@@ -368,8 +368,7 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
         // they have read), and interleaved loops that fetch nothing ahead. Elsewhere the instruction more costs some
         // hundredths (docs/performance.md). Only AVX-512 has loads that wait for a mask.
         if (schedule.store == Schedule::Store::stream && isa == InstructionSet::x86_64_avx512) {
-            lowered.early_in_sum = spec.view == View::planar ||
-                                   (schedule.prefetch == 0 && schedule.steps == 0);
+            lowered.early_in_sum = spec.view == View::planar || (schedule.prefetch == 0 && schedule.steps == 0);
             lowered.early_in_apply = spec.view == View::interleaved && schedule.ahead == 0;
         }
         return lowered;

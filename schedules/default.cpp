@@ -55,7 +55,7 @@
 //             residual 1.3, 192x28x28 1.14, backward 1280x7x7 1.17, 384x14x14 0.98; of larger ones backward and
 //             residuals 1.0 to 1.28, and 0.87 to 1.2 times as 8, in geometric mean 1.04; by processor 8 for all that
 //             are 1.5 times the L3 cache: on family 26 0.98 to 1.36 times as fast). interleaved: 4 (1.02 to 1.1);
-//             beside steps, which are fetched once, the apply loop's lines once too (four times: 0.95).
+//             beside steps, which are fetched once, the apply loop's lines once too (four times is no faster).
 //   steps     interleaved train_forward and backward, by processor (family 26), in place of prefetch with tensors
 //   beyond
 //             one and a half L3 caches (training) or one (backward), of whole lines of 32 (48) channels and more: as
