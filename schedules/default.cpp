@@ -11,19 +11,23 @@
 //             as long, one of 24 MB as long. So smaller tensors are stored through it. By processor later: on family 26
 //             lines from 0.7 of it on, pieces from 0.95 (through the cache training 112x28x28 1.04 to 1.28 times as
 //             fast, 512x14x14 1.22 to 1.33, 640x14x14 0.86; backward 384x14x14 1.16 to 1.19). 128x28x28, 0.77 of it, is
-//             1.2 times as fast where the host leaves the cache alone, 0.9 to 1.0 and 0.6 where not.
-//             A streamed row is whole turns of vector * unroll, of a power of two lanes: with 28, LLVM makes a puzzle
-//             of a mask (backward 1024x14x14 with relu6: 1.9 times as long). But beside a mask, whose bytes are eight
-//             elements: then what is left of a row is stored in pieces (on family 26, not measured elsewhere: training
-//             1024x14x14 with a residual 1.33 times as fast as through the cache, 512x14x14 1.5, backward 1.4 to 1.5,
-//             interleaved training of 100 channels 1.27). Longer turns of other rows gain nothing by it (0.86 to 1.04).
+//             1.2 times as fast where the host leaves the cache alone, 0.9 to 1.0 and 0.6 where not. Or sooner: a Xeon
+//             of model 207 writes to its L3 cache no faster than to memory, so that a copy and a reading of it is 1.1
+//             to 1.5 times as fast streamed from 6 MB tensors on; there all but pieces from 0.35 of it on
+//             (inference 1.16 to 1.29 times as fast, interleaved training 1.12 to 1.24, planar 1.04 to 1.2). A streamed
+//             row is whole turns of vector * unroll, of a power of two lanes: with 28, LLVM makes a puzzle of a mask
+//             (backward 1024x14x14 with relu6: 1.9 times as long). But beside a mask, whose bytes are eight elements:
+//             then what is left of a row is stored in pieces (on family 26, not measured elsewhere: training 1024x14x14
+//             with a residual 1.33 times as fast as through the cache, 512x14x14 1.5, backward 1.4 to 1.5, interleaved
+//             training of 100 channels 1.27). Longer turns of other rows gain nothing by it (0.86 to 1.04).
 //   parallel  none below 64 KB, which take a few microseconds: a thread that sleeps is woken in about twenty.
 //             planar train_forward goes by channels, which reads each value from DRAM once, where a channel's slab and
 //             its neighbour's fit the L3 cache (two threads work on two slabs) and there are channels enough for the
 //             threads; else by rows. interleaved train_forward and backward with one group of chunks, and eight or
 //             more whole ones in it, of up to 2048 channels, by chunks (1024x512: training 1.05, backward 1.12 times as
 //             fast as in blocks of 64 channels; 784x1024: 1.07, 1.16; 1000x2048: 1.13, 1.3; of two groups backward
-//             gains and training loses).
+//             gains and training loses; by processor (Intel) of two as well: 1568x512 1.12, 1.16,
+//             1568x2048 1.06, 1.02).
 //   task      planar train_forward by channels: as many channels as make 12 KB of a sample, so that short rows are read
 //             and written as runs of neighbours (7x7: 2.2 times as fast as one by one), while two tasks' slabs fit
 //             the L2 cache together, and there are eight tasks to share out. One, and prefetch 2, where two results
@@ -43,9 +47,12 @@
 //             one of family 25 kept them for each of 17 such kernels), and none in training of up to two L3
 //             caches and in backward of up to one and a half (on family 26 1.05 to 1.23 times as fast without; two with
 //             a residual 0.94), where there are no steps. Where a processor drops no prefetch they cost more and gain
-//             less: planar with tensors beyond the L3 cache alone (training 64x14x14 with a residual 1.31 times as fast
-//             without, 32x28x28 1.13), and slabs of at most 1 MB, twice the L2 cache of the model (on a machine with 2
-//             MB of L2 slabs of 1.6 MB: 1.22 to 1.44 times as fast without; two branches' 1.2 MB: 1.3; 0.8 MB: not).
+//             less: planar where y is streamed, not just large (2048x7x7, with a residual and backward 1.04 to 1.12
+//             times as fast without; training 64x14x14 with a residual 1.31 times as fast without, 32x28x28
+//             1.13; streamed 128x28x28 1.09 times as fast with, backward 1.1), and slabs of at most 1 MB, twice the L2
+//             cache of the model (on a machine with 2 MB of L2 slabs of 1.6 MB: 1.22 to 1.44 times as fast without; two
+//             branches' 1.2 MB: 1.3; 0.8 MB: not). interleaved as on family 26 (backward of 39 MB 1.05 to 1.09 times as
+//             fast without).
 //   repeat    once where no prefetch is dropped (else 1.04 to 1.22 times as long), and where a task's slabs are larger
 //             than two L2 caches (64x112x112, whose slabs are 1.6 MB: 0.96 by repeating; not where the sums fetch
 //             samples ahead: the same kernel 1.03, with a residual 1.06). Elsewhere, where the tensors
@@ -63,7 +70,9 @@
 //             with a residual 1.1, 256x56x56 1.12, bf16 128x112x112 1.38; backward 64x112x112 1.25, 128x56x56 1.17,
 //             96x112x112 1.22, 144x56x56 1.27, bf16 64x112x112 1.2, 128x56x56 1.4; slow memory: 1.01 to 1.1. Too near
 //             costs: 96x112x112 training with one step 0.9), but for steps of more than 16 KB (backward of 512 channels
-//             0.9 to 1.07, of 1024 0.92) and rows in pieces of lines (training of 100 channels 0.89).
+//             0.9 to 1.07, of 1024 0.92) and rows in pieces of lines (training of 100 channels 0.89). On Intel in
+//             backward alone, of up to 4 KB (64 channels of 112x112 0.99 to 1.06 times as fast as by chunks, bf16 128
+//             channels 1.02 to 1.1; more channels, and training, 0.85 to 1.0).
 //   block     interleaved: channels whose chunk fits the L2 cache and whose accumulators (12 bytes a channel) fit half
 //             of the L1 cache, at least 4 lines to a row, and all blocks alike but for the last. Wider is better, as
 //             rows are then read as they lie (6272x512, 6272x1024 and 25088x512 in blocks of 336: 1.05 to 1.4 times as
@@ -74,7 +83,9 @@
 //             all the same (3 interleaved channels).
 //   ahead     interleaved, where the tensors are streamed or would be, of 128 channels and more: 2. Three numbers a
 //             channel are then read beside x, so fewer lines of x are under way at once (inference, 256 channels: 0.86
-//             of a copy without, 0.97 with). Harmful where that is not so: planar 0.84.
+//             of a copy without, 0.97 with). Harmful where that is not so: planar 0.84. By processor (Intel) 4 in
+//             train_forward and backward of fewer, from 32 on, beyond three L3 caches (training 64x112x112 1.1 times
+//             as fast, 96x112x112 1.11, backward 32x112x112 1.1, bf16 64x112x112 1.2).
 //             planar train_forward and backward by channels, by processor (family 26): 1 in training with tensors
 //             beyond three L3 caches (256x56x56 1.05 and 1.15 times as fast, 64x112x112 1.07, 1.1, 144x56x56 1.13;
 //             from the L3 cache 512x14x14 0.79). And 1 in place of prefetch with slabs of more than 1.2 L2 caches of
@@ -83,7 +94,10 @@
 //             a second branch 1.23, 64x80x80 1.12; slabs of 1.3 MB 0.97 to 1.06, tensors of 173 MB 0.95). And 1 in
 //             backward with a second branch beyond three L3 caches, in turns of 32 bytes, of 16-bit types 64
 //             (64x56x56 1.19 to 1.22 times as fast, 256x56x56 1.15, 64x112x112 1.0 to 1.02, 512x28x28 1.06; turns
-//             alone 1.02 to 1.16; bf16 1.04 to 1.11).
+//             alone 1.02 to 1.16; bf16 1.04 to 1.11). On Intel 1 of all beyond three L3 caches (training 64x112x112
+//             1.2 to 1.27 times as fast, 256x56x56 with a residual 1.15 to 1.21, with a second branch 1.24; 128x56x56
+//             0.98 to 1.03), in backward of slabs of more than 1.2 L2 caches of the model alone (256x56x56 1.17 times
+//             as fast, with prefetch 1.07; 64x112x112 1.07; with a second branch 1.13).
 //   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward from memory: 32, whole pairs of
 //             lines (on AVX-512 1.08 to 1.15 times as fast, on AVX2 the same; backward with 16 instead 0.97 to 1.04 and
 //             1.0 to 1.11), and on one thread too (32x128: training 1.1, backward 1.15). Less where a streamed row is
@@ -97,19 +111,28 @@
 namespace fusebn {
 
 CacheModel model_for(std::string_view processor, CacheModel caches) {
-    // Measured on an Intel Xeon (family 6, model 167) and an AMD EPYC (family 26, model 2): docs/performance.md, "A
-    // second machine" and "A third machine".
+    // Measured on Intel Xeons (family 6, models 167 and 207) and an AMD EPYC (family 26, model 2): docs/performance.md,
+    // "A second machine" and those after it.
     if (is_for_processor("GenuineIntel", processor)) {
         caches.drops_prefetches = false;
         caches.fetches_long_rows = false;
+        caches.fetches_from_l3 = false;
+        caches.longest_backward_step = 4 << 10;
+        caches.fetches_short_rows = true;
+        caches.samples = CacheModel::Samples::from_memory;
+        caches.groups_by_chunks = 2;
+    }
+    if (is_for_processor("GenuineIntel family 6 model 207", processor)) {
+        caches.streams = 0.35;
+        caches.streams_lines = 0.35;
     }
     if (is_for_processor("AuthenticAMD family 26", processor)) {
         caches.fetches_long_rows = false;
         caches.fetches_from_l3 = false;
-        caches.fetches_steps = true;
+        caches.longest_training_step = caches.longest_backward_step = 16 << 10;
         caches.streams_lines = 0.7;
         caches.streams_pieces = 0.95;
-        caches.fetches_samples = true;
+        caches.samples = CacheModel::Samples::by_size;
         caches.asks = 8;
     }
     return caches;
@@ -150,6 +173,12 @@ struct Known {
         return moved.read_twice * static_cast<double>(outer) * static_cast<double>(inner) *
                static_cast<double>(element);
     }
+    // Beyond which share of the L3 cache tensors are stored past it.
+    double streams() const {
+        if (!reduces || spec.view == View::interleaved) return caches.streams;
+        return stream_alignment(spec) == 64 ? caches.streams_lines : caches.streams_pieces;
+    }
+    double l3s() const { return bytes() / static_cast<double>(caches.l3); }
     bool two_results() const { return spec.op == Op::backward && spec.residual == Residual::batch_norm; }
     bool run_can_be_fetched() const { return run != any_extent && run <= longest_fetched_row; }
 };
@@ -163,8 +192,9 @@ Schedule::Parallel parallel(const Known& k) {
     }
     using namespace numerics::interleaved;
     constexpr std::int64_t enough = 8, widest_measured = 2048;
+    const std::int64_t group = chunk_rows * chunks_per_group;
     const bool by_chunks =
-        k.outer >= enough * chunk_rows && k.outer <= chunk_rows * chunks_per_group && k.channels <= widest_measured;
+        k.outer >= enough * chunk_rows && k.outer <= k.caches.groups_by_chunks * group && k.channels <= widest_measured;
     return by_chunks ? Schedule::Parallel::chunks : Schedule::Parallel::rows;
 }
 
@@ -172,9 +202,7 @@ void by_channels(Schedule& s, const Known& k) {
     const std::int64_t row = k.inner * k.element, slab = k.moved.read_twice * k.outer * row;  // below 2^45
     const std::int64_t most = std::min({run_bytes / row, k.caches.l2 / (2 * slab), k.channels / 8, std::int64_t{16}});
     while (2 * s.task <= most) s.task *= 2;
-    const std::int64_t from = k.caches.drops_prefetches ? k.caches.l3 / 3 : k.caches.l3;
-    const bool fits = k.caches.drops_prefetches || slab <= 2 * k.caches.l2;
-    if (k.bytes() > static_cast<double>(from) && fits && k.run_can_be_fetched()) s.prefetch = 1;
+    if (k.caches.drops_prefetches && k.l3s() > 1.0 / 3 && k.run_can_be_fetched()) s.prefetch = 1;
 }
 
 void by_rows(Schedule& s, const Known& k) {
@@ -188,8 +216,9 @@ void by_rows(Schedule& s, const Known& k) {
 void by_steps(Schedule& s, const Known& k) {
     const bool trains = k.spec.op == Op::train_forward;
     const std::int64_t step = numerics::tree * k.channels * k.element * k.moved.read_twice;
-    constexpr std::int64_t longest = 16 << 10, most = 8;
-    const bool near = k.bytes() <= (trains ? 1.5 : 1.0) * static_cast<double>(k.caches.l3);
+    const std::int64_t longest = trains ? k.caches.longest_training_step : k.caches.longest_backward_step;
+    constexpr std::int64_t most = 8;
+    const bool near = k.l3s() <= (trains ? 1.5 : 1.0);
     if (near || k.channels < (trains ? 32 : 48) || step > longest || stream_alignment(k.spec) != 64) return;
     const std::int64_t reach = (k.element == 4 ? 12 : 16) << 10;
     s.prefetch = 0;
@@ -210,32 +239,57 @@ void interleaved_sums(Schedule& s, const Known& k) {
     while (shared && groups * blocks < enough && k.channels >= 2 * blocks * narrowest) blocks *= 2;
     if (blocks > 1) s.block = static_cast<int>(parts(parts(k.channels, blocks), 16) * 16);
     const bool trains = k.spec.op == Op::train_forward;
-    const double caches = k.bytes() / static_cast<double>(k.caches.l3), far = k.channels > 32 ? 0.5 : 1;
+    const double far = k.channels > 32 ? 0.5 : 1;
     const double fetched = k.caches.fetches_from_l3 ? far : (trains ? 2 : 1.5);
     constexpr std::int64_t page = 4096;
     const bool long_row = k.channels * k.element * k.moved.read_twice > page;
-    s.prefetch = k.run_can_be_fetched() && caches > fetched && (k.caches.fetches_long_rows || !long_row) ? 1 : 0;
-    if (k.caches.fetches_steps) by_steps(s, k);
-    if (pairs_of_lines && ((trains && caches > far) || s.parallel == Schedule::Parallel::none)) {
+    s.prefetch = k.run_can_be_fetched() && k.l3s() > fetched && (k.caches.fetches_long_rows || !long_row) ? 1 : 0;
+    by_steps(s, k);
+    if (pairs_of_lines && ((trains && k.l3s() > far) || s.parallel == Schedule::Parallel::none)) {
         s.vector = 32;
         s.unroll = 2;
     }
 }
 
+constexpr double far_beyond_l3 = 3;
+
 // What planar sums read, fetched a sample ahead: in training with what the apply loop fetches, in backward of two
 // branches with that and in short turns, and alone where a task's slabs and the next one's do not fit the L2 cache
 // together.
-void fetch_samples(Schedule& s, const Known& k) {
-    constexpr std::int64_t fewest_measured = 8;
-    if (k.spec.channels == any_extent || k.outer < fewest_measured) return;
+void fetch_samples_by_size(Schedule& s, const Known& k) {
     const double slabs = k.slabs() * s.task, l2 = static_cast<double>(k.caches.l2);
-    const double caches = k.bytes() / static_cast<double>(k.caches.l3);
-    const bool alone = slabs > 1.2 * l2 && slabs <= 2 * l2 && caches <= 5;
-    const bool in_short_turns = k.two_results() && caches > 3 && stream_alignment(k.spec) == 64;
+    const bool far = k.l3s() > far_beyond_l3;
+    const bool alone = slabs > 1.2 * l2 && slabs <= 2 * l2 && k.l3s() <= 5;
+    const bool in_short_turns = k.two_results() && far && stream_alignment(k.spec) == 64;
+    if (s.prefetch == 0) return;
     if (alone) s.prefetch = 0;
-    if (alone || in_short_turns || (k.spec.op == Op::train_forward && caches > 3)) s.ahead = 1;
+    if (alone || in_short_turns || (k.spec.op == Op::train_forward && far)) s.ahead = 1;
     if (in_short_turns && k.element == 4) s.vector = 8;
     if (in_short_turns) s.unroll = k.element == 4 ? 1 : std::min(s.unroll, 2);
+}
+
+// The same of all that is read from memory, in backward alone where the next task's slabs would not leave enough of the
+// L2 cache.
+void fetch_samples_from_memory(Schedule& s, const Known& k) {
+    if (k.l3s() <= far_beyond_l3) return;
+    s.ahead = 1;
+    if (k.spec.op == Op::backward && k.slabs() * s.task > 1.2 * static_cast<double>(k.caches.l2)) s.prefetch = 0;
+}
+
+void fetch_samples(Schedule& s, const Known& k) {
+    constexpr std::int64_t fewest_measured = 8;
+    const bool by_channels = s.parallel == Schedule::Parallel::channels, known = k.spec.channels != any_extent;
+    if (!by_channels || !known || !k.run_can_be_fetched() || k.outer < fewest_measured) return;
+    if (k.caches.samples == CacheModel::Samples::by_size) fetch_samples_by_size(s, k);
+    if (k.caches.samples == CacheModel::Samples::from_memory) fetch_samples_from_memory(s, k);
+}
+
+// Pages of what the loop that makes the tensors reads.
+int pages_ahead(const Known& k) {
+    constexpr std::int64_t shortest = 32, middling = 128;
+    if (k.channels >= middling) return 2;
+    const bool short_rows = k.reduces && k.channels >= shortest && k.caches.fetches_short_rows;
+    return short_rows && k.l3s() > far_beyond_l3 ? 4 : 0;
 }
 
 int repeats(const Schedule& s, const Known& k) {
@@ -243,8 +297,8 @@ int repeats(const Schedule& s, const Known& k) {
     if (k.spec.view == View::interleaved) return 4;
     if (k.slabs() * s.task > 2 * static_cast<double>(k.caches.l2) && s.ahead == 0) return 1;
     constexpr std::int64_t line = 64;
-    const bool far_beyond = k.bytes() > 1.5 * static_cast<double>(k.caches.l3);
-    if (!far_beyond || s.vector * s.unroll * k.element < line) return 4;
+    const bool beyond = k.l3s() > 1.5;
+    if (!beyond || s.vector * s.unroll * k.element < line) return 4;
     return k.moved.read == 1 ? 8 : k.caches.asks;
 }
 
@@ -261,13 +315,17 @@ void stream(Schedule& s, const Known& k) {
         }
     }
     if (is_legal(streamed, k.spec)) s = streamed;
-    const bool in_pieces = s.store == Schedule::Store::stream && stream_alignment(k.spec) != 64;
+    const bool past = s.store == Schedule::Store::stream, in_pieces = past && stream_alignment(k.spec) != 64;
     if (in_pieces && s.prefetch > 0 && k.spec.view == View::planar && k.two_results() && k.caches.drops_prefetches) {
         s.task = 1;
         s.prefetch = 2;
     }
-    if (k.spec.view == View::interleaved && k.channels >= 128) s.ahead = 2;
-    if (k.spec.view == View::planar && s.prefetch > 0 && k.caches.fetches_samples) fetch_samples(s, k);
+    // Each prefetch costs, so only where the stores leave the caches to it.
+    if (past && s.parallel == Schedule::Parallel::channels && !k.caches.drops_prefetches && k.run_can_be_fetched()) {
+        s.prefetch = k.slabs() <= 2 * static_cast<double>(k.caches.l2) ? 1 : 0;
+    }
+    if (k.spec.view == View::interleaved) s.ahead = pages_ahead(k);
+    if (k.spec.view == View::planar) fetch_samples(s, k);
     s.repeat = repeats(s, k);
 }
 
@@ -287,12 +345,7 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
         by_rows(s, k);
     }
     if (k.reduces && spec.view == View::interleaved) interleaved_sums(s, k);
-    // How far tensors must exceed the cache.
-    double least = 1;
-    if (k.reduces && spec.view == View::planar) {
-        least = stream_alignment(spec) == 64 ? caches.streams_lines : caches.streams_pieces;
-    }
-    if (k.bytes() > least * static_cast<double>(caches.l3)) stream(s, k);
+    if (k.l3s() > k.streams()) stream(s, k);
     return s;
 }
 

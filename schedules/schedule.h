@@ -102,19 +102,27 @@ struct CacheModel {
     bool fetches_long_rows = true;
     // Whether interleaved tensors that the L3 cache holds much of are worth fetching from it.
     bool fetches_from_l3 = true;
-    // Whether interleaved sums are worth fetching a few rows ahead, not a chunk.
-    bool fetches_steps = false;
-    // Whether planar sums that read from memory are worth fetching a sample ahead.
-    bool fetches_samples = false;
+    // Interleaved sums are worth fetching a few rows ahead, not a chunk, where a step of eight has at most so many
+    // bytes of all that is read twice; 0: nowhere.
+    std::int64_t longest_training_step = 0, longest_backward_step = 0;
+    // Whether the lines of short interleaved rows are worth fetching for the loop that applies the sums.
+    bool fetches_short_rows = false;
+    // Which planar sums are worth fetching a sample ahead: none, those of tensors or of slabs that a cache just fails
+    // to hold, or all that read from memory.
+    enum class Samples { none, by_size, from_memory };
+    Samples samples = Samples::none;
+    // Interleaved sums of so many groups of chunks at most are shared out by chunks.
+    int groups_by_chunks = 1;
     // How often a line is asked for that is one of several tensors' (planar, from memory).
     int asks = 4;
-    // Planar train_forward and backward store past the caches what exceeds such a share of the L3 cache, where rows are
-    // whole lines and where they are pieces of them.
-    double streams_lines = 0.65, streams_pieces = 0.75;
+    // What exceeds such a share of the L3 cache is stored past the caches. Planar train_forward and backward have their
+    // own, where rows are whole lines and where they are pieces of them.
+    double streams = 1, streams_lines = 0.65, streams_pieces = 0.75;
 };
 
 // Processors that have defaults of their own, as kernel_abi.h names them; of all others nothing is known.
-inline constexpr std::string_view modelled_processors[] = {"AuthenticAMD family 26", "GenuineIntel"};
+inline constexpr std::string_view modelled_processors[] = {"AuthenticAMD family 26", "GenuineIntel",
+                                                           "GenuineIntel family 6 model 207"};
 // `caches` with what is known of a processor (fusebn/parallel.h's, or a name above).
 CacheModel model_for(std::string_view processor, CacheModel caches);
 

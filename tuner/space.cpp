@@ -121,7 +121,8 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
     const bool by_channel = reduces && spec.view == View::planar && s.parallel != Schedule::Parallel::rows;
     const double tensor = size.elements * size.element;
     const double l2 = static_cast<double>(caches.l2), l3 = static_cast<double>(caches.l3);
-    const bool beyond = moved.tensors() * tensor > 0.75 * l3;
+    const double l3s = moved.tensors() * tensor / l3;
+    const bool beyond = l3s > 0.75;
     const double from_afar = beyond ? 1 : l3_byte;
 
     double cost = moved.read * tensor * from_afar;
@@ -131,6 +132,7 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
     const bool crowded = size.slab * s.task > 1.2 * l2;
     const double without = (crowded ? 1.08 : 1.3) - (s.ahead > 0 ? 0.06 : 0);
     if (by_channel && beyond && wants_prefetch != (s.prefetch > 0)) cost *= wants_prefetch ? without : 1.1;
+    if (by_channel && l3s > 3 && caches.samples == CacheModel::Samples::from_memory && s.ahead == 0) cost *= 1.05;
     if (reduces) {
         const double kept = size.slab * s.task;
         const double again = !by_channel                      ? from_afar
@@ -141,13 +143,16 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
     }
     // A few rows ahead, of rows that are not so long that they push out each other.
     const double step = numerics::tree * static_cast<double>(spec.channels) * size.element * moved.read_twice;
-    const bool in_steps = reduces && spec.view == View::interleaved && caches.fetches_steps && step <= (16 << 10);
+    const std::int64_t longest =
+        spec.op == Op::train_forward ? caches.longest_training_step : caches.longest_backward_step;
+    const bool in_steps = reduces && spec.view == View::interleaved && step <= static_cast<double>(longest);
     if (in_steps && beyond && s.steps == 0) cost *= 1.05;
     // Not all that is asked for comes, where all of it comes from memory; or it comes at once.
     const bool asks = s.prefetch > 0 || (s.ahead > 0 && !by_channel);
     if (asks && beyond && (s.repeat == 1) == caches.drops_prefetches) cost *= 1.05;
     const bool streams = s.store == Schedule::Store::stream;
-    cost += moved.written * tensor * (beyond ? (streams ? 1 : 2) : (streams ? 1.3 : l3_byte));
+    const bool past = beyond || l3s > caches.streams;
+    cost += moved.written * tensor * (past ? (streams ? 1 : 2) : (streams ? 1.3 : l3_byte));
 
     if (s.block > 0) {
         if (1.0 * numerics::interleaved::chunk_rows * s.block * size.element * moved.read_twice > l2) cost *= 1.1;

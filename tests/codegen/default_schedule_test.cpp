@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::int64_t any = any_extent;
 constexpr const char* family_26 = "AuthenticAMD family 26 model 2";
+constexpr const char* xeon = "GenuineIntel family 6 model 167";
+constexpr const char* another_xeon = "GenuineIntel family 6 model 207";
 
 // Shapes from one element to what an address space holds, with extents that only run time knows.
 std::vector<KernelSpec> shapes() {
@@ -41,6 +43,8 @@ TEST(DefaultSchedule, IsLegalForEveryShapeAndCache) {
                                  {48 << 10, 2 << 20, 33 << 20},
                                  {32 << 10, 512 << 10, 256 << 20},
                                  model_for("GenuineIntel", {48 << 10, 1 << 20, 33 << 20}),
+                                 model_for(another_xeon, {}),
+                                 model_for(another_xeon, {48 << 10, 2 << 10, 4 << 10}),
                                  model_for(family_26, {}),
                                  model_for(family_26, {48 << 10, 2 << 10, 4 << 10}),
                                  {64 << 10, 64 << 20, std::int64_t{1} << 34}};
@@ -97,6 +101,25 @@ TEST(DefaultSchedule, StreamsLaterWhereTheL3CacheIsFastEnough) {
     EXPECT_TRUE(streams(planar(Op::train_forward, 32, 640, 196)));
 }
 
+// 12.2 MiB of x and y and 10.7, where rows are lines; 24.5 and 21.4 of pieces.
+TEST(DefaultSchedule, StreamsSoonerWhereTheL3CacheIsAsSlowAsMemory) {
+    const auto streams = [](const KernelSpec& spec, const char* processor = another_xeon) {
+        return default_schedule(spec, model_for(processor, {})).store == Schedule::Store::stream;
+    };
+    for (const Op op : {Op::inference, Op::train_forward}) {
+        for (const KernelSpec& k : {planar(op, 32, 64, 784), interleaved(op, 6272, 256)}) {
+            EXPECT_TRUE(streams(k)) << kernel_name(k);
+            EXPECT_FALSE(streams(k, xeon)) << kernel_name(k);
+        }
+        for (const KernelSpec& k : {planar(op, 32, 56, 784), interleaved(op, 6272, 224)}) {
+            EXPECT_FALSE(streams(k)) << kernel_name(k);
+        }
+    }
+    EXPECT_TRUE(streams(planar(Op::inference, 32, 256, 196)));
+    EXPECT_FALSE(streams(planar(Op::train_forward, 32, 448, 196)));
+    EXPECT_TRUE(streams(planar(Op::train_forward, 32, 512, 196)));
+}
+
 // In pieces of 16 bytes, though a mask is written by whole bytes: eight elements and what is left.
 TEST(DefaultSchedule, StreamsRowsBesideAMaskThatAreNoWholeTurns) {
     for (const Op op : {Op::train_forward, Op::backward}) {
@@ -140,6 +163,9 @@ TEST(DefaultSchedule, SharesChunksOutWhereTheyAreOneGroup) {
         EXPECT_EQ(parallel(1025, 512), Schedule::Parallel::rows);
         EXPECT_EQ(parallel(511, 512), Schedule::Parallel::rows) << "fewer than eight";
         EXPECT_EQ(parallel(512, 4), Schedule::Parallel::none);
+        const CacheModel its = model_for(xeon, {});
+        EXPECT_EQ(default_schedule(interleaved(op, 2048, 512), its).parallel, Schedule::Parallel::chunks);
+        EXPECT_EQ(default_schedule(interleaved(op, 2049, 512), its).parallel, Schedule::Parallel::rows);
         EXPECT_EQ(parallel(1024, 2048), Schedule::Parallel::chunks);
         EXPECT_EQ(parallel(1024, 2064), Schedule::Parallel::rows) << "wider than was measured";
         EXPECT_EQ(default_schedule(interleaved(op, 1024, 2048)).block, 0) << "rows as they lie in memory";
@@ -147,14 +173,15 @@ TEST(DefaultSchedule, SharesChunksOutWhereTheyAreOneGroup) {
     EXPECT_EQ(default_schedule(interleaved(Op::inference, 1024, 512)).parallel, Schedule::Parallel::rows);
 }
 
-// Slabs of 1.6 MB, and tensors within the cache: prefetched alone where what is too much is dropped.
+// Slabs of 1.6 MB, and tensors that are stored through the cache: prefetched alone where what is too much is dropped.
 TEST(DefaultSchedule, FetchesLessWhereEveryPrefetchIsCarriedOut) {
     EXPECT_TRUE(model_for("AuthenticAMD family 25 model 17", {}).drops_prefetches);
     EXPECT_TRUE(model_for("", {}).drops_prefetches);
-    const CacheModel dropped, carried_out = model_for("GenuineIntel family 6 model 167", {});
+    const CacheModel dropped, carried_out = model_for(xeon, {});
     EXPECT_FALSE(carried_out.drops_prefetches);
     for (const Op op : {Op::train_forward, Op::backward}) {
-        for (const KernelSpec& k : {planar(op, 32, 64, 12544), planar(op, 32, 256, 196)}) {
+        for (const KernelSpec& k : {planar(op, 32, 64, 12544), planar(op, 32, 256, 196), planar(op, 32, 2048, 49),
+                                    planar(op, 32, 4096, 49)}) {
             EXPECT_GT(default_schedule(k, dropped).prefetch, 0) << kernel_name(k);
             EXPECT_EQ(default_schedule(k, carried_out).prefetch, 0) << kernel_name(k);
         }
@@ -209,6 +236,43 @@ TEST(DefaultSchedule, FetchesSamplesAheadWhereAProcessorGainsByIt) {
     }
 }
 
+// The same on Xeons, beyond three L3 caches, whatever the slabs' size.
+TEST(DefaultSchedule, FetchesSamplesAheadOfAllThatIsReadFromMemory) {
+    const auto keys = [](Op op, std::int64_t c, std::int64_t side, Residual residual = Residual::none) {
+        KernelSpec k = planar(op, 32, c, side * side);
+        k.residual = residual;
+        const Schedule s = default_schedule(k, model_for(xeon, {}));
+        return "prefetch=" + std::to_string(s.prefetch) + " ahead=" + std::to_string(s.ahead);
+    };
+    constexpr Op train = Op::train_forward, back = Op::backward;
+    for (const Op op : {train, back}) {
+        EXPECT_EQ(keys(op, 64, 112), "prefetch=0 ahead=1") << "slabs of 1.6 MB or more";
+        EXPECT_EQ(keys(op, 512, 28), "prefetch=1 ahead=1") << "slabs of 0.1 or 0.2 MB";
+    }
+    EXPECT_EQ(keys(train, 256, 56), "prefetch=1 ahead=1");
+    EXPECT_EQ(keys(train, 256, 56, Residual::batch_norm), "prefetch=1 ahead=1") << "slabs of 0.8 MB";
+    EXPECT_EQ(keys(back, 256, 56), "prefetch=0 ahead=1") << "slabs of 0.8 MB";
+    EXPECT_EQ(keys(back, 512, 28, Residual::batch_norm), "prefetch=1 ahead=1");
+    EXPECT_EQ(keys(train, 64, 56), "prefetch=1 ahead=0") << "51 MB";
+    EXPECT_EQ(keys(back, 64, 56), "prefetch=1 ahead=0") << "77 MB";
+    EXPECT_EQ(default_schedule(planar(train, 4, 512, 12544), model_for(xeon, {})).ahead, 0) << "few samples";
+}
+
+TEST(DefaultSchedule, FetchesShortRowsWhereAProcessorGainsByIt) {
+    const auto ahead = [](Op op, std::int64_t rows, std::int64_t channels, const char* processor = xeon) {
+        return default_schedule(interleaved(op, rows, channels), model_for(processor, {})).ahead;
+    };
+    for (const Op op : {Op::train_forward, Op::backward}) {
+        EXPECT_EQ(ahead(op, 401408, 64), 4);
+        EXPECT_EQ(ahead(op, 401408, 64, family_26), 0);
+        EXPECT_EQ(ahead(op, 401408, 32), 4);
+        EXPECT_EQ(ahead(op, 401408, 128), 2);
+        EXPECT_EQ(ahead(op, 1 << 20, 16), 0);
+        EXPECT_EQ(ahead(op, 100352, 64), 0) << "51 or 77 MB";
+    }
+    EXPECT_EQ(ahead(Op::inference, 401408, 64), 0);
+}
+
 TEST(DefaultSchedule, AsksAsOftenAsAProcessorWants) {
     const KernelSpec k = planar(Op::backward, 32, 256, 3136), near = planar(Op::backward, 32, 112, 784);
     EXPECT_EQ(default_schedule(k).repeat, 4);
@@ -223,9 +287,11 @@ TEST(DefaultSchedule, LeavesInterleavedTensorsToTheL3CacheWhereItIsFastEnough) {
     };
     EXPECT_EQ(prefetch(Op::train_forward, 6272, ""), 1);
     EXPECT_EQ(prefetch(Op::train_forward, 6272, family_26), 0) << "51 MB";
+    EXPECT_EQ(prefetch(Op::train_forward, 6272, xeon), 0) << "51 MB";
     EXPECT_EQ(prefetch(Op::train_forward, 12544, family_26), 1) << "103 MB";
     EXPECT_EQ(prefetch(Op::backward, 6272, ""), 1);
     EXPECT_EQ(prefetch(Op::backward, 6272, family_26), 0) << "39 MB";
+    EXPECT_EQ(prefetch(Op::backward, 6272, xeon), 0) << "39 MB";
     EXPECT_EQ(prefetch(Op::backward, 12544, family_26), 1) << "77 MB";
     // Vectors of two lines are for what is large, fetched or not.
     EXPECT_EQ(default_schedule(interleaved(Op::train_forward, 25088, 256), model_for(family_26, {})).vector, 32);
@@ -259,9 +325,14 @@ TEST(DefaultSchedule, FetchesStepsAheadWhereAProcessorGainsByIt) {
     EXPECT_EQ(of(interleaved(back, 25088, 512)), 0);
     EXPECT_EQ(of(interleaved(train, 100352, 100)), 0);
     EXPECT_EQ(of(interleaved(train, 100352, any_extent)), 0);
-    for (const char* processor : {"", "AuthenticAMD family 25 model 17", "GenuineIntel family 6 model 167"}) {
+    for (const char* processor : {"", "AuthenticAMD family 25 model 17"}) {
         EXPECT_EQ(of(interleaved(back, 401408, 64), DataType::f32, processor), 0) << processor;
     }
+    // Short ones of backward alone.
+    EXPECT_EQ(of(interleaved(back, 401408, 64), DataType::f32, xeon), 2);
+    EXPECT_EQ(of(interleaved(back, 401408, 128), DataType::f32, xeon), 0);
+    EXPECT_EQ(of(interleaved(back, 401408, 128), DataType::bf16, xeon), 4);
+    EXPECT_EQ(of(interleaved(train, 401408, 64), DataType::f32, xeon), 0);
 }
 
 // Of up to a page: x's row, and in backward dy's too.
@@ -271,7 +342,7 @@ TEST(DefaultSchedule, FetchesLongRowsWhereAProcessorGainsByIt) {
     };
     for (const Op op : {Op::train_forward, Op::backward}) {
         const std::int64_t page = op == Op::backward ? 512 : 1024;
-        for (const char* processor : {family_26, "GenuineIntel family 6 model 167"}) {
+        for (const char* processor : {family_26, xeon}) {
             EXPECT_EQ(prefetch(op, page, processor), 1) << processor;
             EXPECT_EQ(prefetch(op, 2 * page, processor), 0) << processor;
         }

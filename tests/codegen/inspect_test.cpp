@@ -26,7 +26,7 @@ Manifest example() {
                       {InstructionSet::x86_64, InstructionSet::x86_64_avx2},
                       {{planar(Op::inference, 4, 16, 256), "unroll=2 parallel=rows task=3 store=stream", 0},
                        {planar(Op::train_forward, any_extent, 16, 256), "", 0},
-                       {planar(Op::train_forward, 32, 64, 12544), "", 0}}},
+                       {planar(Op::train_forward, 32, 14, 12544), "", 0}}},
                      m.caches);
     m.kernels[0].variants[0].object_bytes = 6789;
     return m;
