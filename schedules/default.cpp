@@ -23,11 +23,10 @@
 //   parallel  none below 64 KB, which take a few microseconds: a thread that sleeps is woken in about twenty.
 //             planar train_forward goes by channels, which reads each value from DRAM once, where a channel's slab and
 //             its neighbour's fit the L3 cache (two threads work on two slabs) and there are channels enough for the
-//             threads; else by rows. interleaved train_forward and backward with one group of chunks, and eight or
-//             more whole ones in it, of up to 2048 channels, by chunks (1024x512: training 1.05, backward 1.12 times as
-//             fast as in blocks of 64 channels; 784x1024: 1.07, 1.16; 1000x2048: 1.13, 1.3; of two groups backward
-//             gains and training loses; by processor (Intel) of two as well: 1568x512 1.12, 1.16,
-//             1568x2048 1.06, 1.02).
+//             threads; else by rows. interleaved train_forward with one group of chunks, backward with two, and
+//             eight or more whole chunks, of up to 2048 channels, by chunks (1024x512: training 1.05, backward 1.12
+//             times as fast as in blocks of 64 channels; 784x1024: 1.07, 1.16; 1000x2048: 1.13, 1.3; of two groups,
+//             1568 rows, backward 1.0 to 1.2, training 0.81 to 1.03).
 //   task      planar train_forward by channels: as many channels as make 12 KB of a sample, so that short rows are read
 //             and written as runs of neighbours (7x7: 2.2 times as fast as one by one), while two tasks' slabs fit
 //             the L2 cache together, and there are eight tasks to share out. One, and prefetch 2, where two results
@@ -120,7 +119,6 @@ CacheModel model_for(std::string_view processor, CacheModel caches) {
         caches.longest_backward_step = 4 << 10;
         caches.fetches_short_rows = true;
         caches.samples = CacheModel::Samples::from_memory;
-        caches.groups_by_chunks = 2;
     }
     if (is_for_processor("GenuineIntel family 6 model 207", processor)) {
         caches.streams = 0.35;
@@ -192,9 +190,9 @@ Schedule::Parallel parallel(const Known& k) {
     }
     using namespace numerics::interleaved;
     constexpr std::int64_t enough = 8, widest_measured = 2048;
-    const std::int64_t group = chunk_rows * chunks_per_group;
-    const bool by_chunks =
-        k.outer >= enough * chunk_rows && k.outer <= k.caches.groups_by_chunks * group && k.channels <= widest_measured;
+    const std::int64_t groups = k.spec.op == Op::backward ? 2 : 1;
+    const bool by_chunks = k.outer >= enough * chunk_rows && k.outer <= groups * chunks_per_group * chunk_rows &&
+                           k.channels <= widest_measured;
     return by_chunks ? Schedule::Parallel::chunks : Schedule::Parallel::rows;
 }
 

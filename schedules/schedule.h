@@ -111,8 +111,6 @@ struct CacheModel {
     // to hold, or all that read from memory.
     enum class Samples { none, by_size, from_memory };
     Samples samples = Samples::none;
-    // Interleaved sums of so many groups of chunks at most are shared out by chunks.
-    int groups_by_chunks = 1;
     // How often a line is asked for that is one of several tensors' (planar, from memory).
     int asks = 4;
     // What exceeds such a share of the L3 cache is stored past the caches. Planar train_forward and backward have their
