@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / "networks"))
 import networks  # noqa: E402
 import report_peers  # noqa: E402
 from report_parts import (  # noqa: E402
-    BLUE, GREEN, GREY, ORANGE, RED, STYLE, embedded, geometric_mean, number, pyplot, save, table)
+    BLUE, GREEN, GREY, ORANGE, RED, STYLE, embedded, geometric_mean, number, pyplot, save, table, ticker)
 
 OP_COLOURS = {"inference": GREEN, "train_forward": BLUE, "backward": ORANGE}
 OP_NAMES = {"inference": "inference", "train_forward": "training", "backward": "backward"}
@@ -98,11 +98,15 @@ def draw_roofline(run, path):
                   transform=axes.get_xaxis_transform())
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(ticker.LogLocator(subs=(2, 3, 4, 6)))
+        for set_formatter in (axes.xaxis.set_major_formatter, axes.yaxis.set_major_formatter,
+                              axes.yaxis.set_minor_formatter):
+            set_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_title(f"{layout}, f32")
         axes.set_xlabel("MB that must move")
         axes.spines[["top", "right"]].set_visible(False)
     all_axes[0].set_ylabel("GB/s")
-    all_axes[0].legend(frameon=False, fontsize=9)
+    all_axes[0].legend(frameon=False, fontsize=9, loc="lower left")
     save(figure, path)
 
 

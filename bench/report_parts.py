@@ -6,7 +6,7 @@ import math
 import matplotlib
 
 matplotlib.use("agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot, ticker  # noqa: E402
 
 BLUE, ORANGE, GREEN, GREY, RED = "#2f6fb0", "#d98c2b", "#4c9a5b", "#9aa5b1", "#c0504d"
 STYLE = """

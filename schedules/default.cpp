@@ -26,7 +26,7 @@
 //             threads; else by rows. interleaved train_forward with one group of chunks, backward with two, and
 //             eight or more whole chunks, of up to 2048 channels, by chunks (1024x512: training 1.05, backward 1.12
 //             times as fast as in blocks of 64 channels; 784x1024: 1.07, 1.16; 1000x2048: 1.13, 1.3; of two groups,
-//             1568 rows, backward 1.0 to 1.2, training 0.81 to 1.03).
+//             1568 rows, backward 0.94 to 1.1, training 0.81 to 1.03).
 //   task      planar train_forward by channels: as many channels as make 12 KB of a sample, so that short rows are read
 //             and written as runs of neighbours (7x7: 2.2 times as fast as one by one), while two tasks' slabs fit
 //             the L2 cache together, and there are eight tasks to share out. One, and prefetch 2, where two results
