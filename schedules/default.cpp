@@ -13,13 +13,13 @@
 //             fast, 512x14x14 1.22 to 1.33, 640x14x14 0.86; backward 384x14x14 1.16 to 1.19). 128x28x28, 0.77 of it, is
 //             1.2 times as fast where the host leaves the cache alone, 0.9 to 1.0 and 0.6 where not. Or sooner: a Xeon
 //             of model 207 writes to its L3 cache no faster than to memory, so that a copy and a reading of it is 1.1
-//             to 1.5 times as fast streamed from 6 MB tensors on; there all but pieces from 0.35 of it on
-//             (inference 1.16 to 1.29 times as fast, interleaved training 1.12 to 1.24, planar 1.04 to 1.2). A streamed
-//             row is whole turns of vector * unroll, of a power of two lanes: with 28, LLVM makes a puzzle of a mask
-//             (backward 1024x14x14 with relu6: 1.9 times as long). But beside a mask, whose bytes are eight elements:
-//             then what is left of a row is stored in pieces (on family 26, not measured elsewhere: training 1024x14x14
-//             with a residual 1.33 times as fast as through the cache, 512x14x14 1.5, backward 1.4 to 1.5, interleaved
-//             training of 100 channels 1.27). Longer turns of other rows gain nothing by it (0.86 to 1.04).
+//             to 1.5 times as fast streamed from 6 MB tensors on; there all but planar sums of pieces from 0.35 of it
+//             on (inference 1.16 to 1.29 times as fast, interleaved training 1.12 to 1.24, planar 1.04 to 1.2). A
+//             streamed row is whole turns of vector * unroll, of a power of two lanes: with 28, LLVM makes a puzzle of
+//             a mask (backward 1024x14x14 with relu6: 1.9 times as long). But beside a mask, whose bytes are eight
+//             elements: then what is left of a row is stored in pieces (on family 26, not measured elsewhere: training
+//             1024x14x14 with a residual 1.33 times as fast as through the cache, 512x14x14 1.5, backward 1.4 to 1.5,
+//             interleaved training of 100 channels 1.27). Longer turns of other rows gain nothing by it (0.86 to 1.04).
 //   parallel  none below 64 KB, which take a few microseconds: a thread that sleeps is woken in about twenty.
 //             planar train_forward goes by channels, which reads each value from DRAM once, where a channel's slab and
 //             its neighbour's fit the L3 cache (two threads work on two slabs) and there are channels enough for the
@@ -62,16 +62,15 @@
 //             residuals 1.0 to 1.28, and 0.87 to 1.2 times as 8, in geometric mean 1.04; by processor 8 for all that
 //             are 1.5 times the L3 cache: on family 26 0.98 to 1.36 times as fast). interleaved: 4 (1.02 to 1.1);
 //             beside steps, which are fetched once, the apply loop's lines once too (four times is no faster).
-//   steps     interleaved train_forward and backward, by processor (family 26), in place of prefetch with tensors
-//   beyond
-//             one and a half L3 caches (training) or one (backward), of whole lines of 32 (48) channels and more: as
-//             many as reach 12 KB of all that is read twice, of 16-bit types 16 (fast memory: training 64x112x112 1.07,
-//             with a residual 1.1, 256x56x56 1.12, bf16 128x112x112 1.38; backward 64x112x112 1.25, 128x56x56 1.17,
-//             96x112x112 1.22, 144x56x56 1.27, bf16 64x112x112 1.2, 128x56x56 1.4; slow memory: 1.01 to 1.1. Too near
-//             costs: 96x112x112 training with one step 0.9), but for steps of more than 16 KB (backward of 512 channels
-//             0.9 to 1.07, of 1024 0.92) and rows in pieces of lines (training of 100 channels 0.89). On Intel in
-//             backward alone, of up to 4 KB (64 channels of 112x112 0.99 to 1.06 times as fast as by chunks, bf16 128
-//             channels 1.02 to 1.1; more channels, and training, 0.85 to 1.0).
+//   steps     interleaved train_forward and backward, by processor, on family 26 in place of prefetch with tensors
+//             beyond one and a half L3 caches (training) or one (backward), of whole lines of 32 (48) channels and
+//             more: as many as reach 12 KB of all that is read twice, of 16-bit types 16 (fast memory: training
+//             64x112x112 1.07, with a residual 1.1, 256x56x56 1.12, bf16 128x112x112 1.38; backward 64x112x112 1.25,
+//             128x56x56 1.17, 96x112x112 1.22, 144x56x56 1.27, bf16 64x112x112 1.2, 128x56x56 1.4; slow memory: 1.01
+//             to 1.1. Too near costs: 96x112x112 training with one step 0.9), but for steps of more than 16 KB
+//             (backward of 512 channels 0.9 to 1.07, of 1024 0.92) and rows in pieces of lines (training of 100
+//             channels 0.89). On Intel in backward alone, of up to 4 KB (64 channels of 112x112 0.99 to 1.06 times as
+//             fast as by chunks, bf16 128 channels 1.02 to 1.1; more channels, and training, 0.85 to 1.0).
 //   block     interleaved: channels whose chunk fits the L2 cache and whose accumulators (12 bytes a channel) fit half
 //             of the L1 cache, at least 4 lines to a row, and all blocks alike but for the last. Wider is better, as
 //             rows are then read as they lie (6272x512, 6272x1024 and 25088x512 in blocks of 336: 1.05 to 1.4 times as
@@ -170,11 +169,6 @@ struct Known {
     double slabs() const {
         return moved.read_twice * static_cast<double>(outer) * static_cast<double>(inner) *
                static_cast<double>(element);
-    }
-    // Beyond which share of the L3 cache tensors are stored past it.
-    double streams() const {
-        if (!reduces || spec.view == View::interleaved) return caches.streams;
-        return stream_alignment(spec) == 64 ? caches.streams_lines : caches.streams_pieces;
     }
     double l3s() const { return bytes() / static_cast<double>(caches.l3); }
     bool two_results() const { return spec.op == Op::backward && spec.residual == Residual::batch_norm; }
@@ -286,7 +280,8 @@ void fetch_samples(Schedule& s, const Known& k) {
 int pages_ahead(const Known& k) {
     constexpr std::int64_t shortest = 32, middling = 128;
     if (k.channels >= middling) return 2;
-    const bool short_rows = k.reduces && k.channels >= shortest && k.caches.fetches_short_rows;
+    const bool known = k.spec.channels != any_extent;
+    const bool short_rows = k.reduces && known && k.channels >= shortest && k.caches.fetches_short_rows;
     return short_rows && k.l3s() > far_beyond_l3 ? 4 : 0;
 }
 
@@ -329,6 +324,11 @@ void stream(Schedule& s, const Known& k) {
 
 }  // namespace
 
+double streamed_share(const KernelSpec& spec, const CacheModel& caches) {
+    if (spec.op == Op::inference || spec.view == View::interleaved) return caches.streams;
+    return stream_alignment(spec) == 64 ? caches.streams_lines : caches.streams_pieces;
+}
+
 Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
     const Known k{spec, caches};
     Schedule s;
@@ -343,7 +343,7 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
         by_rows(s, k);
     }
     if (k.reduces && spec.view == View::interleaved) interleaved_sums(s, k);
-    if (k.l3s() > k.streams()) stream(s, k);
+    if (k.l3s() > streamed_share(spec, caches)) stream(s, k);
     return s;
 }
 

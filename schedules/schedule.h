@@ -124,6 +124,9 @@ inline constexpr std::string_view modelled_processors[] = {"AuthenticAMD family 
 // `caches` with what is known of a processor (fusebn/parallel.h's, or a name above).
 CacheModel model_for(std::string_view processor, CacheModel caches);
 
+// Beyond which share of the L3 cache a kernel's tensors, together, are stored past it.
+double streamed_share(const KernelSpec& spec, const CacheModel& caches);
+
 // The schedule for a kernel that nobody has tuned. The model is in the .cpp.
 Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches = {});
 

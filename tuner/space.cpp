@@ -128,11 +128,14 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
     double cost = moved.read * tensor * from_afar;
     // Sums, with nothing under way; but where two tasks' slabs exceed the L2 cache, what is fetched early may push out
     // what is read next (backward 64x56x56 on a machine with 1 MB: 1.2 times as fast without, and a sample ahead).
-    const bool wants_prefetch = caches.drops_prefetches || size.slab * s.task <= 2 * l2;
-    const bool crowded = size.slab * s.task > 1.2 * l2;
+    const bool crowded = size.slab * s.task > 1.2 * l2, past = beyond || l3s > streamed_share(spec, caches);
+    const bool samples = by_channel && l3s > 3 && caches.samples == CacheModel::Samples::from_memory;
+    const bool alone = samples && spec.op == Op::backward && crowded;
+    const bool fits = size.slab * s.task <= 2 * l2 && s.store == Schedule::Store::stream && !alone;
+    const bool wants_prefetch = caches.drops_prefetches || fits;
     const double without = (crowded ? 1.08 : 1.3) - (s.ahead > 0 ? 0.06 : 0);
     if (by_channel && beyond && wants_prefetch != (s.prefetch > 0)) cost *= wants_prefetch ? without : 1.1;
-    if (by_channel && l3s > 3 && caches.samples == CacheModel::Samples::from_memory && s.ahead == 0) cost *= 1.05;
+    if (samples && s.ahead == 0) cost *= 1.05;
     if (reduces) {
         const double kept = size.slab * s.task;
         const double again = !by_channel                      ? from_afar
@@ -151,7 +154,6 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
     const bool asks = s.prefetch > 0 || (s.ahead > 0 && !by_channel);
     if (asks && beyond && (s.repeat == 1) == caches.drops_prefetches) cost *= 1.05;
     const bool streams = s.store == Schedule::Store::stream;
-    const bool past = beyond || l3s > caches.streams;
     cost += moved.written * tensor * (past ? (streams ? 1 : 2) : (streams ? 1.3 : l3_byte));
 
     if (s.block > 0) {

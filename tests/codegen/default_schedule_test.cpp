@@ -102,7 +102,7 @@ TEST(DefaultSchedule, StreamsLaterWhereTheL3CacheIsFastEnough) {
 }
 
 // 12.2 MiB of x and y and 10.7, where rows are lines; 24.5 and 21.4 of pieces.
-TEST(DefaultSchedule, StreamsSoonerWhereTheL3CacheIsAsSlowAsMemory) {
+TEST(DefaultSchedule, StreamsSoonerWhereTheL3CacheIsSlowToWriteTo) {
     const auto streams = [](const KernelSpec& spec, const char* processor = another_xeon) {
         return default_schedule(spec, model_for(processor, {})).store == Schedule::Store::stream;
     };
@@ -118,6 +118,10 @@ TEST(DefaultSchedule, StreamsSoonerWhereTheL3CacheIsAsSlowAsMemory) {
     EXPECT_TRUE(streams(planar(Op::inference, 32, 256, 196)));
     EXPECT_FALSE(streams(planar(Op::train_forward, 32, 448, 196)));
     EXPECT_TRUE(streams(planar(Op::train_forward, 32, 512, 196)));
+    // 12.3 and 10.6 MiB of x, dy and dx; 18.4 of pieces.
+    EXPECT_TRUE(streams(planar(Op::backward, 32, 43, 784)));
+    EXPECT_FALSE(streams(planar(Op::backward, 32, 37, 784)));
+    EXPECT_FALSE(streams(planar(Op::backward, 32, 256, 196)));
 }
 
 // In pieces of 16 bytes, though a mask is written by whole bytes: eight elements and what is left.
@@ -234,7 +238,7 @@ TEST(DefaultSchedule, FetchesSamplesAheadWhereAProcessorGainsByIt) {
     }
 }
 
-// The same on Xeons, beyond three L3 caches, whatever the slabs' size.
+// The same on Xeons, beyond three L3 caches, of slabs of any size, which says whether the next task is fetched too.
 TEST(DefaultSchedule, FetchesSamplesAheadOfAllThatIsReadFromMemory) {
     const auto keys = [](Op op, std::int64_t c, std::int64_t side, Residual residual = Residual::none) {
         KernelSpec k = planar(op, 32, c, side * side);
@@ -269,6 +273,7 @@ TEST(DefaultSchedule, FetchesShortRowsWhereAProcessorGainsByIt) {
         EXPECT_EQ(ahead(op, 100352, 64), 0) << "51 or 77 MB";
     }
     EXPECT_EQ(ahead(Op::inference, 401408, 64), 0);
+    EXPECT_EQ(ahead(Op::backward, 1 << 20, any), 0) << "channels that only run time knows";
 }
 
 TEST(DefaultSchedule, AsksAsOftenAsAProcessorWants) {
