@@ -159,6 +159,12 @@ std::string compare(const char* what, const Elements& u, const Elements& v) {
 
 }  // namespace
 
+bool ran_on(const Result& result, InstructionSet isa) {
+    const std::string variant = " " + std::string(to_string(isa));
+    return result.kernel.find(variant + " [") != std::string::npos ||
+           result.kernel.find(variant + " for ") != std::string::npos;
+}
+
 std::string difference(const Result& a, const Result& b) {
     if (a.tensors.size() != b.tensors.size()) return "tensors: other ones";
     for (std::size_t i = 0; i < a.tensors.size(); ++i) {

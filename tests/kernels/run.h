@@ -41,6 +41,9 @@ struct Result {
 // Fails the test when a call is refused. backward: of a forward call by the same table, which comes first.
 Result run(const fusebn::KernelTable& table, const Case& c, const Inputs& inputs, const How& how = {});
 
+// Whether the kernel's variant is for this instruction set, for any processor or one.
+bool ran_on(const Result& result, fusebn::InstructionSet isa);
+
 // Whether two results are the same to the last bit (NaNs by their bits too); "" or what differs first.
 std::string difference(const Result& a, const Result& b);
 
