@@ -85,6 +85,22 @@ TEST(Space, TheModelKnowsWhatAProcessorDoesWithPrefetches) {
     EXPECT_LT(cost("prefetch=1 repeat=1", carried_out), cost("prefetch=1 repeat=4", carried_out));
     EXPECT_GT(cost("prefetch=0", dropped), cost("prefetch=1 repeat=1", dropped));
     EXPECT_LT(cost("prefetch=0", carried_out), cost("prefetch=1 repeat=1", carried_out)) << "slabs of 1.6 MB";
+    EXPECT_LT(cost("prefetch=0 ahead=1", carried_out), cost("prefetch=0", carried_out)) << "samples, from memory";
+}
+
+// 12.3 MiB, where the L3 cache is fast and where it is slow to write to.
+TEST(Space, TheModelKnowsWhereAProcessorStreamsSooner) {
+    KernelSpec k = planar(Op::inference);
+    k.channels = 64;
+    k.inner = 784;
+    const auto gain = [&](const CacheModel& caches) {
+        const auto cost = [&](const char* keys) {
+            return predicted_cost(k, spec_schedule(keys, k, default_schedule(k)), caches, 2);
+        };
+        return cost("store=cached") / cost("store=stream");
+    };
+    EXPECT_LT(gain({}), 1);
+    EXPECT_GT(gain(model_for("GenuineIntel family 6 model 207", {})), 1);
 }
 
 // What is fetched for the next task may push out what this one reads, so schedules without are not tried last.
