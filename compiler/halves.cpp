@@ -132,10 +132,10 @@ bool is_closed(const Chain& chain) {
 
 // Two neighbours are a word of 32 bits: its upper half is one of them as f32, and shifted up its lower half the other.
 // So a vector is taken as all even elements and then all odd ones: a shift and an `and` for two registers, where
-// widening in order takes two shuffles at least (shuffles.cpp); rounded, an `and`, a shift and an `or` (or the one
-// shuffle of two registers that AVX-512 has), where narrowing takes two shifts and two shuffles. In the cache inference
-// is 1.08 to 1.17 times as fast for it, train_forward and backward 1.05. Done where one result and no mask comes of it,
-// and where halves of the vector are whole registers of `register_bytes`.
+// widening in order takes two shuffles at least (shuffles.cpp); rounded, an `and`, a shift and an `or` (with
+// AVX-512 the shift and one operation, shuffles.cpp), where narrowing takes two shifts and two shuffles. In the cache
+// inference is 1.08 to 1.17 times as fast for it, train_forward and backward 1.05. Done where one result and no mask
+// comes of it, and where halves of the vector are whole registers of `register_bytes`.
 void pair_halves(llvm::Module& module, unsigned register_bytes) {
     for (llvm::Function& function : module) {
         std::vector<Chain> chains;

@@ -215,7 +215,8 @@ struct Kernel {
             }
         }
         pipeline = Pipeline(funcs.outputs());
-        for (auto& mutator : mutators_of(isa, funcs.tensors.name())) add(std::move(mutator));
+        const bool converts_f16 = target.has_feature(Target::F16C);
+        for (auto& mutator : mutators_of(isa, converts_f16, funcs.tensors.name())) add(std::move(mutator));
     }
 
     void add(std::unique_ptr<Internal::IRMutator> mutator) {

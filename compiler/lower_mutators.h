@@ -11,7 +11,9 @@
 
 namespace fusebn {
 
-// In the order in which they are applied; `tensors` is the name of the Func that is y or dx.
-std::vector<std::unique_ptr<Halide::Internal::IRMutator>> mutators_of(InstructionSet isa, const std::string& tensors);
+// In the order in which they are applied; `converts_f16` says that there is an instruction for it, `tensors` is the
+// name of the Func that is y or dx.
+std::vector<std::unique_ptr<Halide::Internal::IRMutator>> mutators_of(InstructionSet isa, bool converts_f16,
+                                                                      const std::string& tensors);
 
 }  // namespace fusebn

@@ -4,6 +4,7 @@
 
 #include <llvm/Analysis/VectorUtils.h>
 #include <llvm/IR/IRBuilder.h>
+#include <llvm/IR/InlineAsm.h>
 #include <llvm/IR/IntrinsicsX86.h>
 #include <llvm/IR/PatternMatch.h>
 
@@ -73,12 +74,34 @@ llvm::Value* read(const Loaded& from, unsigned lanes) {
     return part;
 }
 
+// A mask of every other one of 32 words, made once in a function, of which LLVM does not know what it is: of a
+// permutation and a constant mask it makes a permutation of two registers, one of them zeros, which takes Intel's
+// processors three operations where the masked one takes one.
+class OddWords {
+public:
+    explicit OddWords(llvm::Function& function) : function_(function) {}
+    llvm::Value* mask() {
+        if (mask_) return mask_;
+        llvm::IRBuilder<> builder(&*function_.getEntryBlock().getFirstInsertionPt());
+        auto* const type = llvm::FunctionType::get(builder.getInt32Ty(), {builder.getInt32Ty()}, false);
+        auto* const bits =
+            builder.CreateCall(type, llvm::InlineAsm::get(type, "", "=r,0", false), {builder.getInt32(0xaaaaaaaa)});
+        bits->setDoesNotAccessMemory();
+        bits->setDoesNotThrow();
+        return mask_ = builder.CreateBitCast(bits, llvm::FixedVectorType::get(builder.getInt1Ty(), 32));
+    }
+
+private:
+    llvm::Function& function_;
+    llvm::Value* mask_ = nullptr;
+};
+
 // zext << 16 of a register's lanes. AVX2: sixteen bytes in both halves of a register, which a load does alone, and a
 // shuffle within each. AVX-512: a permutation of words, every other one zero.
-llvm::Value* widened(llvm::IRBuilder<>& builder, llvm::Value* half, unsigned register_bytes) {
+llvm::Value* widened(llvm::IRBuilder<>& builder, llvm::Value* half, unsigned register_bytes, OddWords& odd) {
     const int lanes = static_cast<int>(lanes_of(half)), bytes = static_cast<int>(register_bytes);
     std::vector<int> wide;
-    llvm::SmallVector<llvm::Constant*> from, kept;
+    llvm::SmallVector<llvm::Constant*> from;
     llvm::Value* made = nullptr;
     if (register_bytes == 32) {
         constexpr int sixteen = 16, zero = 0x80;
@@ -93,18 +116,16 @@ llvm::Value* widened(llvm::IRBuilder<>& builder, llvm::Value* half, unsigned reg
         for (int i = 0; i < bytes / 2; ++i) {
             wide.push_back(i < lanes ? i : llvm::PoisonMaskElem);
             from.push_back(builder.getInt16(static_cast<std::uint16_t>(i / 2)));
-            kept.push_back(builder.getInt1(i % 2 == 1));
         }
         made = builder.CreateIntrinsic(llvm::Intrinsic::x86_avx512_permvar_hi_512,
                                        {builder.CreateShuffleVector(half, wide), llvm::ConstantVector::get(from)});
-        made =
-            builder.CreateSelect(llvm::ConstantVector::get(kept), made, llvm::Constant::getNullValue(made->getType()));
+        made = builder.CreateSelect(odd.mask(), made, llvm::Constant::getNullValue(made->getType()));
     }
     return builder.CreateBitCast(made, llvm::FixedVectorType::get(builder.getInt32Ty(), lanes_of(half)));
 }
 
 // zext << 16 of what was loaded, or null.
-llvm::Value* widen(llvm::Instruction& i, unsigned register_bytes) {
+llvm::Value* widen(llvm::Instruction& i, unsigned register_bytes, OddWords& odd) {
     const unsigned lanes = register_bytes / 4;
     llvm::Value* half = nullptr;
     if (!has_elements(&i, 32) || !match(&i, m_Shl(m_ZExt(m_Value(half)), m_SpecificInt(16)))) return nullptr;
@@ -117,7 +138,7 @@ llvm::Value* widen(llvm::Instruction& i, unsigned register_bytes) {
     }
     llvm::IRBuilder<> builder(&i);
     Values made;
-    for (const Loaded& part : parts) made.push_back(widened(builder, read(part, lanes), register_bytes));
+    for (const Loaded& part : parts) made.push_back(widened(builder, read(part, lanes), register_bytes, odd));
     return llvm::concatenateVectors(builder, made);
 }
 
@@ -137,6 +158,30 @@ llvm::Value* narrow(llvm::Instruction& i) {
         auto* second = builder.CreateBitCast(slice(builder, bits, begin + lanes, lanes), as_words);
         made.push_back(builder.CreateIntrinsic(llvm::Intrinsic::x86_avx512_vpermi2var_hi_512,
                                                {first, llvm::ConstantVector::get(upper), second}));
+    }
+    return llvm::concatenateVectors(builder, made);
+}
+
+// even >> 16 | odd & 0xffff0000, which pairs two vectors' upper halves (halves.cpp), as a shift and one operation of
+// three operands (AVX-512), or null. LLVM makes a permutation of two registers of it.
+llvm::Value* pair(llvm::Instruction& i) {
+    constexpr unsigned lanes = 16;
+    constexpr std::uint32_t upper = 0xffff0000;
+    constexpr std::uint8_t a_or_both_b_and_c = 0xf8;
+    llvm::Value *even = nullptr, *odd = nullptr;
+    if (!has_elements(&i, 32) || lanes_of(&i) % lanes != 0) return nullptr;
+    if (!match(&i, m_c_Or(m_LShr(m_Value(even), m_SpecificInt(16)), m_And(m_Value(odd), m_SpecificInt(upper))))) {
+        return nullptr;
+    }
+    llvm::IRBuilder<> builder(&i);
+    auto* const shifted = builder.CreateLShr(even, 16);
+    Values made;
+    for (unsigned begin = 0; begin < lanes_of(&i); begin += lanes) {
+        llvm::Value* const a = slice(builder, shifted, begin, lanes);
+        llvm::Value* const b = slice(builder, odd, begin, lanes);
+        made.push_back(builder.CreateIntrinsic(
+            llvm::Intrinsic::x86_avx512_pternlog_d_512,
+            {a, b, llvm::ConstantInt::get(a->getType(), upper), builder.getInt32(a_or_both_b_and_c)}));
     }
     return llvm::concatenateVectors(builder, made);
 }
@@ -179,12 +224,15 @@ llvm::Value* maximum(llvm::Instruction& i, unsigned register_bytes) {
 
 void select_shuffles(llvm::Module& module, unsigned register_bytes) {
     for (llvm::Function& function : module) {
+        if (function.isDeclaration()) continue;
+        OddWords odd(function);
         std::vector<llvm::Instruction*> replaced;
         for (llvm::BasicBlock& block : function) {
             for (llvm::Instruction& i : llvm::make_early_inc_range(block)) {
                 llvm::Value* made = nullptr;
-                if (register_bytes >= 32) made = widen(i, register_bytes);
+                if (register_bytes >= 32) made = widen(i, register_bytes, odd);
                 if (!made && register_bytes == 64) made = narrow(i);
+                if (!made && register_bytes == 64) made = pair(i);
                 if (!made && register_bytes == 64) made = round(i);
                 if (!made && register_bytes < 64) made = maximum(i, register_bytes);
                 if (!made) continue;

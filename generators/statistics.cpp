@@ -51,20 +51,25 @@ Expr first_step_elements(const ViewShape& t, const Expr& k) {
     return f64(clamp(t.outer - k * numerics::interleaved::chunk_rows, 1, interleaved_rows(Part::first_step)));
 }
 
-// A chunk's accumulators folded to one f64 a term.
-Vector folded(const ChunkSum& sum, View view) {
-    using vars::c, vars::k;
+// A chunk's accumulators folded to one f64 a term. The halves of lanes between may be placed by a schedule; where none
+// does, they are part of the expression.
+Vector folded(Reduction& r, const ChunkSum& sum, View view) {
+    using vars::c, vars::k, vars::l;
+    const auto terms = static_cast<size_t>(sum.terms);
     const auto in_f64 = [&](const FuncRef& f) {
-        Vector v = values(f, static_cast<size_t>(sum.terms));
+        Vector v = values(f, terms);
         for (Expr& e : v) e = f64(e);
         return v;
     };
     if (view == View::interleaved) return in_f64(sum.all.f(c, k));
-    const std::function<Vector(int, int)> fold = [&](int first, int stride) {
-        if (stride == numerics::planar::lanes) return in_f64(sum.all.f(first, c, k));
-        return fold(first, stride * 2) + fold(first + stride, stride * 2);
-    };
-    return fold(0, 1);
+    Func lanes = sum.all.f;
+    for (int half = numerics::planar::lanes / 2; half > 1; half /= 2) {
+        Func next(sum.all.f.name() + "_" + std::to_string(half));
+        assign(next(l, c, k), in_f64(lanes(l, c, k)) + in_f64(lanes(l + half, c, k)));
+        r.folds.push_back({next, half});
+        lanes = next;
+    }
+    return in_f64(lanes(0, c, k)) + in_f64(lanes(1, c, k));
 }
 
 // How parts become one. A part's place among them is `i`; `first` and `last` are the chunks that it begins with and
@@ -136,7 +141,7 @@ Reduction statistics(const ViewShape& t, const std::function<Expr(const Place&)>
     const ChunkSum sum = chunk_sum("sum" + suffix, t, Part::first_step, 1,
                                    [&](const Place& at, const Expr&, const Expr&) { return Vector{element(at)}; });
     Func pivot("pivot" + suffix);
-    pivot(c, k) = cast<float>(folded(sum, t.view)[0] / first_step_elements(t, k));
+    pivot(c, k) = cast<float>(folded(r, sum, t.view)[0] / first_step_elements(t, k));
 
     // The pivot is only near the mean; sum(d) corrects both moments for that, to first order and to the last bit of an
     // f64: mean = pivot + sum(d) / n,  M2 = sum(d^2) - sum(d)^2 / n. The mean of s of the n values is off by no more
@@ -151,7 +156,7 @@ Reduction statistics(const ViewShape& t, const std::function<Expr(const Place&)>
     r.pivots = {pivot};
     r.chunk = Func("chunk" + suffix);
     const Expr count = r.chunks.elements(k);
-    const Vector of_moments = folded(moments, t.view);
+    const Vector of_moments = folded(r, moments, t.view);
     const Expr d = of_moments[0], d2 = of_moments[1];
     r.chunk(c, k) = Tuple(d2 - d * d / count, f64(pivot(c, k)) + d / count);
 
@@ -181,7 +186,7 @@ Reduction plain_sums(const ViewShape& t, int terms_count, const Terms& terms, Ex
     r.chunks = chunks_of(t);
     r.sums = {chunk_sum("sums", t, Part::whole, terms_count, terms)};
     r.chunk = Func("chunk");
-    const Vector results = folded(r.sums[0], t.view);
+    const Vector results = folded(r, r.sums[0], t.view);
     assign(r.chunk(c, k), results);
     Merge merge;
     merge.terms = results.size();

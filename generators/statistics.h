@@ -58,6 +58,12 @@ struct ChunkSum {
     Accumulators all, row;
 };
 
+// The sums of one half of a planar chunk's lanes with the other half, (l, c, k) f64.
+struct Fold {
+    Halide::Func f;
+    int lanes;  // that are left
+};
+
 // Parts that are merged into one, one after the other: chunks into a group, groups into a section, sections into all.
 struct Level {
     Halide::Func sums;    // (c, i) f64; of all of a channel: (c)
@@ -71,6 +77,7 @@ struct Level {
 struct Reduction {
     Chunks chunks;
     std::vector<ChunkSum> sums;        // in the order in which they are made
+    std::vector<Fold> folds;           // in the order in which they are made
     std::vector<Halide::Func> pivots;  // (c, k): what a later sum takes from an earlier one
     Halide::Func chunk;                // (c, k) f64: a chunk's result
     Level group, section, total;

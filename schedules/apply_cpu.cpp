@@ -52,6 +52,7 @@ void place(ChunkSum& sum, const LoopLevel& at, const Var& pure, int width, const
 // cache.
 void place_in_chunk(Reduction& r, const LoopLevel& chunk, const Var& pure, int width, const Order& order) {
     for (ChunkSum& sum : r.sums) place(sum, chunk, pure, width, order);
+    for (Fold& fold : r.folds) fold.f.compute_at(chunk).store_in(MemoryType::Stack).vectorize(vars::l, fold.lanes);
     for (Func& pivot : r.pivots) pivot.compute_at(chunk).store_in(MemoryType::Stack);
 }
 
