@@ -139,7 +139,7 @@ public:
         in.inner = planar ? Expr(tensors_[0]->dim(0).extent()) : Expr(1);
         in.channels = tensors_[0]->dim(planar ? 1 : 0).extent();
         in.outer = tensors_[0]->dim(planar ? 2 : 1).extent();
-        in.stays_within = chosen(spec).parallel == Schedule::Parallel::chunks;  // as lower.cpp has it
+        in.stays_within = has_chunks_side_by_side(chosen(spec));  // as lower.cpp has it
         funcs_ = batch_norm(spec, in);
 
         const std::vector<Expr> tensor =

@@ -168,7 +168,7 @@ struct Kernel {
     Kernel(const KernelSpec& spec_, const Schedule& schedule, InstructionSet isa, bool large)
         : Kernel(spec_, isa, large,
                  is_device(isa) ? spec_.view == View::interleaved || schedule.parallel == Schedule::Parallel::channels
-                                : schedule.parallel == Schedule::Parallel::chunks) {
+                                : has_chunks_side_by_side(schedule)) {
         if (is_device(isa)) {
             align(schedule.vector);
             apply_gpu(funcs, schedule);

@@ -78,7 +78,7 @@ std::vector<Func> channel_values(const BatchNormFuncs& f) {
 }  // namespace
 
 void apply_planar_cpu(BatchNormFuncs& f, const Schedule& schedule) {
-    using vars::c, vars::g, vars::l, vars::n, vars::s;
+    using vars::c, vars::g, vars::k, vars::l, vars::n, vars::s;
     const bool parallel = schedule.parallel != Schedule::Parallel::none;
     const bool by_channel = !f.reductions.empty() && schedule.parallel != Schedule::Parallel::rows;
     Var tasks("tasks"), task("task");
@@ -91,9 +91,10 @@ void apply_planar_cpu(BatchNormFuncs& f, const Schedule& schedule) {
     };
     f.tensors.split(c, task, c, schedule.task, TailStrategy::GuardWithIf);
     vectorize_tensors(f, s, schedule);
+    const bool by_samples = schedule.parallel == Schedule::Parallel::samples;
     if (by_channel) {
         f.tensors.reorder(s, c, n, task);
-        if (parallel) f.tensors.parallel(task);
+        if (parallel) f.tensors.parallel(by_samples ? n : task);
         for (Func& v : channel_values(f)) v.compute_at(f.tensors, task).store_in(MemoryType::Stack);
         for (Reduction& r : f.reductions) {
             r.total.result.compute_at(f.tensors, task).store_in(MemoryType::Stack);
@@ -103,10 +104,22 @@ void apply_planar_cpu(BatchNormFuncs& f, const Schedule& schedule) {
             r.section.sums.update().reorder(c, r.section.in, g);
             r.group.sums.compute_at(r.section.sums, r.section.in).store_in(MemoryType::Stack);
             r.group.sums.update().reorder(c, r.group.in, g);
-            place_in_group(r, l, numerics::planar::lanes, order);
+            if (!by_samples) {
+                place_in_group(r, l, numerics::planar::lanes, order);
+                continue;
+            }
+            // As the samples of the tensors' loop: a thread sums up what it will store.
+            constexpr std::int64_t chunk = numerics::planar::chunk_elements;
+            Var sample("sample");
+            r.chunk.compute_at(f.tensors, task).store_in(MemoryType::Stack);
+            r.chunk.split(k, sample, k, static_cast<int>((f.spec.inner + chunk - 1) / chunk),
+                          TailStrategy::GuardWithIf);
+            r.chunk.reorder(c, k, sample);
+            r.chunk.parallel(sample);
+            place_in_chunk(r, LoopLevel(r.chunk, k), l, numerics::planar::lanes, order);
         }
         f.channel_results.split(c, task, c, schedule.task, TailStrategy::GuardWithIf);
-        if (parallel) f.channel_results.parallel(task);
+        if (parallel && !by_samples) f.channel_results.parallel(task);
         f.channel_results.compute_with(f.tensors, task);
         return;
     }

@@ -26,7 +26,11 @@
 //             threads; else by rows. interleaved train_forward with one group of chunks, backward with two, and
 //             eight or more whole chunks, of up to 2048 channels, by chunks (1024x512: training 1.05, backward 1.12
 //             times as fast as in blocks of 64 channels; 784x1024: 1.07, 1.16; 1000x2048: 1.13, 1.3; of two groups,
-//             1568 rows, backward 0.94 to 1.1, training 0.81 to 1.03).
+//             1568 rows, backward 0.94 to 1.1, training 0.81 to 1.03). By processor, planar backward from memory by
+//             samples where a channel's slabs are larger than a core's L2 cache and their halves are not (2 MB:
+//             64x112x112 on two threads 1.14 to 1.18 times as fast, 64x100x100 1.15, 64x128x128 1.08, 64x224x224 of
+//             eight samples 1.04, on one thread the same; 64x56x56, whose slabs fit, 0.93, training of 1.6 to 2.1 MB
+//             0.93 to 1.05).
 //   task      planar train_forward by channels: as many channels as make 12 KB of a sample, so that short rows are read
 //             and written as runs of neighbours (7x7: 2.2 times as fast as one by one), while two tasks' slabs fit
 //             the L2 cache together, and there are eight tasks to share out. One, and prefetch 2, where two results
@@ -122,6 +126,7 @@ CacheModel model_for(std::string_view processor, CacheModel caches) {
     if (is_for_processor("GenuineIntel family 6 model 207", processor)) {
         caches.streams = 0.35;
         caches.streams_lines = 0.35;
+        caches.shares_beyond = 2 << 20;
     }
     if (is_for_processor("AuthenticAMD family 26", processor)) {
         caches.fetches_long_rows = false;
@@ -260,12 +265,24 @@ void fetch_samples_by_size(Schedule& s, const Known& k) {
     if (in_short_turns) s.unroll = k.element == 4 ? 1 : std::min(s.unroll, 2);
 }
 
+// Whether the halves of a channel's slabs fit where the slabs do not.
+bool is_shared_by_samples(const Schedule& s, const Known& k) {
+    constexpr double beyond_l3 = 2;
+    const double slabs = k.slabs() * s.task, l2 = static_cast<double>(k.caches.shares_beyond);
+    Schedule shared = s;
+    shared.parallel = Schedule::Parallel::samples;
+    return k.spec.op == Op::backward && k.spec.residual == Residual::none && k.l3s() > beyond_l3 && slabs > l2 &&
+           slabs <= 2 * l2 && is_legal(shared, k.spec);
+}
+
 // The same of all that is read from memory, in backward alone where the next task's slabs would not leave enough of the
 // L2 cache.
 void fetch_samples_from_memory(Schedule& s, const Known& k) {
-    if (k.l3s() <= far_beyond_l3) return;
+    const bool shared = is_shared_by_samples(s, k);
+    if (k.l3s() <= far_beyond_l3 && !shared) return;
     s.ahead = 1;
     if (k.spec.op == Op::backward && k.slabs() * s.task > 1.2 * static_cast<double>(k.caches.l2)) s.prefetch = 0;
+    if (shared) s.parallel = Schedule::Parallel::samples;
 }
 
 void fetch_samples(Schedule& s, const Known& k) {

@@ -14,7 +14,8 @@ namespace {
 constexpr NamedValue<Schedule::Parallel> parallel_names[] = {{Schedule::Parallel::none, "none"},
                                                              {Schedule::Parallel::channels, "channels"},
                                                              {Schedule::Parallel::rows, "rows"},
-                                                             {Schedule::Parallel::chunks, "chunks"}};
+                                                             {Schedule::Parallel::chunks, "chunks"},
+                                                             {Schedule::Parallel::samples, "samples"}};
 constexpr NamedValue<Schedule::Store> store_names[] = {{Schedule::Store::cached, "cached"},
                                                        {Schedule::Store::stream, "stream"}};
 
@@ -145,6 +146,10 @@ int stream_alignment(const KernelSpec& spec) {
     return bytes >= 16 ? bytes : 0;
 }
 
+bool has_chunks_side_by_side(const Schedule& schedule) {
+    return schedule.parallel == Schedule::Parallel::chunks || schedule.parallel == Schedule::Parallel::samples;
+}
+
 bool is_legal(const Schedule& schedule, const KernelSpec& spec) {
     try {
         check_legal(schedule, spec);
@@ -181,7 +186,7 @@ void check_gpu(const Schedule& s, const KernelSpec& spec) {
         refuse("threads", std::to_string(s.threads),
                "a GPU's schedule has prefetch=0, steps=0, ahead=0, repeat=1 and store=cached");
     }
-    if (s.parallel == Schedule::Parallel::none || s.parallel == Schedule::Parallel::chunks) {
+    if (s.parallel != Schedule::Parallel::channels && s.parallel != Schedule::Parallel::rows) {
         refuse("parallel", name_of(s.parallel, parallel_names), "allowed on a GPU: channels, rows");
     }
     if (s.parallel == Schedule::Parallel::channels && staged_bytes(spec) == 0) {
@@ -240,7 +245,21 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
     if (s.parallel == Schedule::Parallel::chunks && !(reduces && spec.view == View::interleaved)) {
         refuse("parallel", "chunks",
                "only interleaved train_forward and backward share chunks out; allowed: none, rows" +
-                   std::string(reduces ? ", channels" : ""));
+                   std::string(reduces ? ", channels, samples" : ""));
+    }
+    if (s.parallel == Schedule::Parallel::samples) {
+        if (!reduces || spec.view != View::planar) {
+            refuse("parallel", "samples",
+                   "only planar train_forward and backward share samples out; allowed: none, rows" +
+                       std::string(reduces ? ", chunks" : ""));
+        }
+        const bool fixed = spec.outer != any_extent && spec.inner != any_extent;
+        if (!fixed || planar_chunks(spec) > most_chunks_of_a_run / s.task) {
+            refuse("parallel", "samples",
+                   "N and S must be fixed, and the channels of a task have at most " +
+                       std::to_string(most_chunks_of_a_run) +
+                       " chunks of 2048 elements; allowed: none, rows, channels");
+        }
     }
     if (s.block != 0 && !(reduces && spec.view == View::interleaved)) {
         refuse("block", std::to_string(s.block),

@@ -18,6 +18,8 @@ struct Schedule {
                    // store
         rows,      // a task is a run of samples or rows; statistics and apply are separate loops
         chunks,    // the same, but interleaved sums share chunks out, not groups of them: for few rows
+        samples,   // planar train_forward and backward: one run of channels after the other, of which the threads share
+                   // the samples out, first for the sums and then to store: each has a part of the slabs in its cache
         // On a GPU a task is a block's, and by channels means one launch with a channel's slabs in shared memory.
     };
     enum class Store {
@@ -80,6 +82,12 @@ Schedule parse_schedule(const std::string& text, const Schedule& base);
 // the kernel's name.
 Schedule spec_schedule(const std::string& text, const KernelSpec& spec, const Schedule& fallback);
 
+// Whether a CPU's kernel makes all chunks of a channel side by side, before they are merged.
+bool has_chunks_side_by_side(const Schedule& schedule);
+
+// By samples all chunks of a run of channels are there at once, on the stack: at most so many.
+inline constexpr int most_chunks_of_a_run = 1024;
+
 // Throws ScheduleError where `schedule` is not in the legal space of `spec`: says which key, why, what is allowed.
 void check_legal(const Schedule& schedule, const KernelSpec& spec);
 bool is_legal(const Schedule& schedule, const KernelSpec& spec);
@@ -111,6 +119,9 @@ struct CacheModel {
     // to hold, or all that read from memory.
     enum class Samples { none, by_size, from_memory };
     Samples samples = Samples::none;
+    // Channels of planar backward, from memory, are worth sharing out by samples where their slabs have more bytes than
+    // this, a core's L2 cache, and at most twice as many; 0: nowhere.
+    std::int64_t shares_beyond = 0;
     // How often a line is asked for that is one of several tensors' (planar, from memory).
     int asks = 4;
     // What exceeds such a share of the L3 cache is stored past the caches. Planar train_forward and backward have their

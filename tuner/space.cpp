@@ -21,7 +21,7 @@ std::vector<int> tasks(const KernelSpec& spec, Schedule::Parallel parallel, int 
     std::set<int> all = {base};
     for (std::int64_t task = 1; task <= std::min<std::int64_t>(units, longest_task); task *= 2) {
         const std::int64_t bytes = task * (planar ? spec.inner : spec.channels) * element;
-        const bool by_channel = parallel == Schedule::Parallel::channels;
+        const bool by_channel = parallel == Schedule::Parallel::channels || parallel == Schedule::Parallel::samples;
         // By channels a task is so many slabs, each of which it keeps in a cache.
         if (by_channel ? task > 32 : (bytes < smallest_task && task * 4 < units) || bytes > largest_task) continue;
         all.insert(static_cast<int>(task));
@@ -83,7 +83,8 @@ std::vector<Schedule> schedule_space(const KernelSpec& spec, const Schedule& bas
         if (is_legal(s, spec)) space.push_back(s);
     };
     keep(base);
-    for (const Parallel parallel : {Parallel::none, Parallel::channels, Parallel::rows, Parallel::chunks}) {
+    for (const Parallel parallel :
+         {Parallel::none, Parallel::channels, Parallel::rows, Parallel::chunks, Parallel::samples}) {
         for (const int task : tasks(spec, parallel, base.task)) {
             for (const int block : rows_summed ? with({0, 64, 128, 256, 512}, base.block) : std::vector<int>{0}) {
                 if (block > spec.channels) continue;
@@ -128,6 +129,7 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
     double cost = moved.read * tensor * from_afar;
     // Sums, with nothing under way; but where two tasks' slabs exceed the L2 cache, what is fetched early may push out
     // what is read next (backward 64x56x56 on a machine with 1 MB: 1.2 times as fast without, and a sample ahead).
+    const bool by_samples = s.parallel == Schedule::Parallel::samples;
     const bool crowded = size.slab * s.task > 1.2 * l2, past = beyond || l3s > streamed_share(spec, caches);
     const bool samples = by_channel && l3s > 3 && caches.samples == CacheModel::Samples::from_memory;
     const bool alone = samples && spec.op == Op::backward && crowded;
@@ -137,7 +139,7 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
     if (by_channel && beyond && wants_prefetch != (s.prefetch > 0)) cost *= wants_prefetch ? without : 1.1;
     if (samples && s.ahead == 0) cost *= 1.05;
     if (reduces) {
-        const double kept = size.slab * s.task;
+        const double kept = size.slab * s.task / (by_samples ? threads : 1);
         const double again = !by_channel                      ? from_afar
                              : 2 * kept <= l2                 ? l2_byte
                              : kept * (threads + 1) <= l3 / 2 ? std::min(l3_byte, from_afar)
@@ -173,6 +175,12 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
     if (reduces && !by_channel) {
         const double count = sum_tasks(spec, s), sums = moved.read_twice * tensor * from_afar;
         all += sums * (turns(count) - 1) + count * task_bytes + loop_bytes;
+    }
+    if (by_samples) {
+        // Two loops for each run of channels; their tasks are the samples.
+        const double runs = std::ceil(static_cast<double>(spec.channels) / s.task);
+        const double samples_of_run = static_cast<double>(spec.outer);
+        return all + cost * turns(samples_of_run) + runs * (2 * loop_bytes + samples_of_run * task_bytes);
     }
     const std::int64_t units = spec.view == View::planar ? spec.channels : spec.outer;
     const double rows = by_channel || spec.view == View::interleaved ? 1 : static_cast<double>(spec.outer);

@@ -260,6 +260,28 @@ TEST(DefaultSchedule, FetchesSamplesAheadOfAllThatIsReadFromMemory) {
     EXPECT_EQ(default_schedule(planar(train, 4, 512, 12544), model_for(xeon, {})).ahead, 0) << "few samples";
 }
 
+// Where a core has 2 MB of L2 cache: those of planar backward whose slabs are larger, and their halves are not.
+TEST(DefaultSchedule, SharesChannelsOutBySamplesWhereTheirHalvesFit) {
+    const auto by_samples = [](const KernelSpec& k, std::string_view processor) {
+        const Schedule s = default_schedule(k, model_for(processor, {}));
+        EXPECT_TRUE(s.parallel != Schedule::Parallel::samples || (s.prefetch == 0 && s.ahead == 1 && s.task == 1));
+        return s.parallel == Schedule::Parallel::samples;
+    };
+    constexpr std::string_view here = "GenuineIntel family 6 model 207";
+    const KernelSpec k = planar(Op::backward, 32, 64, 112 * 112);  // slabs of 3.2 MB
+    EXPECT_TRUE(by_samples(k, here));
+    EXPECT_FALSE(by_samples(k, xeon));
+    EXPECT_FALSE(by_samples(k, ""));
+    EXPECT_TRUE(by_samples(planar(Op::backward, 32, 64, 128 * 128), here)) << "4 MiB";
+    EXPECT_FALSE(by_samples(planar(Op::backward, 32, 64, 129 * 128), here)) << "more";
+    EXPECT_FALSE(by_samples(planar(Op::backward, 32, 64, 90 * 90), here)) << "2 MB, less than 2 MiB";
+    EXPECT_TRUE(by_samples(planar(Op::backward, 32, 16, 112 * 112), here)) << "77 MB";
+    EXPECT_FALSE(by_samples(planar(Op::backward, 32, 12, 112 * 112), here)) << "58 MB";
+    EXPECT_FALSE(by_samples(planar(Op::train_forward, 64, 64, 112 * 112), here)) << "of 3.2 MB";
+    EXPECT_FALSE(by_samples(with(k, Residual::add), here)) << "not measured";
+    EXPECT_FALSE(by_samples(planar(Op::backward, any_extent, 64, 112 * 112), here)) << "illegal";
+}
+
 TEST(DefaultSchedule, FetchesShortRowsWhereAProcessorGainsByIt) {
     const auto ahead = [](Op op, std::int64_t rows, std::int64_t channels, const char* processor = xeon) {
         return default_schedule(interleaved(op, rows, channels), model_for(processor, {})).ahead;

@@ -193,6 +193,8 @@ const std::vector<Row>& rows() {
         {planar(back, 4, 16, 256), "vector=16 unroll=2 parallel=channels task=1 prefetch=1 store=stream"},
         {planar(back, 4, 16, 256), "vector=16 unroll=2 parallel=channels task=1 prefetch=0 ahead=1 store=stream"},
         {planar(back, 4, 16, 2064, Activation::none), "vector=16 unroll=1 parallel=rows task=3 store=stream"},
+        {planar(back, 4, 16, 4096), "vector=16 unroll=2 parallel=samples task=1 prefetch=0 ahead=1 store=stream"},
+        {planar(train, 33, 6, 49), "vector=16 unroll=2 parallel=samples task=4 prefetch=1 store=cached"},
         {with(planar(back, 33, 5, 49), add), "vector=16 unroll=2 parallel=channels task=2 store=cached"},
         {with(planar(back, 4, 16, 256, hardswish), sum, bf16), "vector=16 unroll=2 parallel=rows task=2 store=stream"},
         {with(planar(back, any, any, any, silu), add, f16), ""},

@@ -16,7 +16,8 @@ constexpr std::int64_t any = any_extent;
 TEST(ScheduleText, ReadsBackAsItWasWritten) {
     int count = 0;
     for (int vector : {4, 8, 16, 32}) {
-        for (auto parallel : {Schedule::Parallel::none, Schedule::Parallel::channels, Schedule::Parallel::rows}) {
+        for (auto parallel : {Schedule::Parallel::none, Schedule::Parallel::channels, Schedule::Parallel::rows,
+                              Schedule::Parallel::chunks, Schedule::Parallel::samples}) {
             for (auto store : {Schedule::Store::cached, Schedule::Store::stream}) {
                 Schedule s;
                 s.vector = vector;
@@ -88,7 +89,8 @@ TEST(ScheduleText, AnswersEveryMistakeWithWhatIsAllowed) {
         EXPECT_EQ(message(std::string(key) + "=-1"),
                   std::string("schedule.") + key + ": found \"-1\"; allowed: a number from 0 to 1048576");
     }
-    EXPECT_EQ(message("parallel=all"), "schedule.parallel: found \"all\"; allowed: none, channels, rows, chunks");
+    EXPECT_EQ(message("parallel=all"),
+              "schedule.parallel: found \"all\"; allowed: none, channels, rows, chunks, samples");
     EXPECT_EQ(message("store="), "schedule.store: found \"\"; allowed: cached, stream");
     EXPECT_EQ(message("vector=8,unroll=2"),
               "schedule.vector: found \"8,unroll=2\"; allowed: a number from 1 to 1048576");
@@ -120,7 +122,21 @@ TEST(LegalSpace, RefusesWithKeyKernelAndReason) {
         {rows_train, "parallel=channels", "parallel: found channels",
          "only planar train_forward and backward work channel by channel; allowed: none, rows, chunks"},
         {train, "parallel=chunks", "parallel: found chunks",
-         "only interleaved train_forward and backward share chunks out; allowed: none, rows, channels"},
+         "only interleaved train_forward and backward share chunks out; allowed: none, rows, channels, samples"},
+        {inference, "parallel=samples", "parallel: found samples",
+         "only planar train_forward and backward share samples out; allowed: none, rows"},
+        {rows_train, "parallel=samples", "parallel: found samples",
+         "only planar train_forward and backward share samples out; allowed: none, rows, chunks"},
+        {planar(Op::train_forward, any, 16, 256), "parallel=samples", "parallel: found samples",
+         "N and S must be fixed, and the channels of a task have at most 1024 chunks of 2048 elements; allowed: none, "
+         "rows, channels"},
+        {planar(Op::backward, 129, 16, 16384), "parallel=samples", "parallel: found samples",
+         "N and S must be fixed, and the channels of a task have at most 1024 chunks of 2048 elements; allowed: none, "
+         "rows, channels"},
+        {planar(Op::backward, 32, 16, 16384), "parallel=samples task=5", "parallel: found samples",
+         "N and S must be fixed, and the channels of a task have at most 1024 chunks of 2048 elements; allowed: none, "
+         "rows, channels"},
+        {train, "vector=4 parallel=samples threads=64", "parallel: found samples", "allowed on a GPU: channels, rows"},
         {rows_inference, "parallel=chunks", "parallel: found chunks",
          "only interleaved train_forward and backward share chunks out; allowed: none, rows"},
         {rows_train, "parallel=chunks prefetch=1", "prefetch: found 1",
@@ -209,6 +225,8 @@ TEST(LegalSpace, TakesWhatTheRefusalsAllow) {
     EXPECT_EQ(legal(interleaved(Op::train_forward, any, 64), "prefetch=1 ahead=64"), "");
     EXPECT_EQ(legal(interleaved(Op::train_forward, any, any), "steps=8"), "");
     EXPECT_EQ(legal(interleaved(Op::backward, 1024, 64), "parallel=chunks steps=1 ahead=2"), "");
+    EXPECT_EQ(legal(planar(Op::backward, 128, any, 16384), "parallel=samples task=1"), "");
+    EXPECT_EQ(legal(planar(Op::train_forward, 32, 16, 16384), "parallel=samples task=4 prefetch=1 ahead=1"), "");
     EXPECT_EQ(legal(planar(Op::train_forward, any, any, any), "parallel=rows ahead=2"), "");
     EXPECT_EQ(legal(planar(Op::train_forward, any, 64, 256), "parallel=channels ahead=2"), "");
     EXPECT_EQ(legal(interleaved(Op::inference, any, 64), "vector=16 unroll=4 store=stream"), "");
