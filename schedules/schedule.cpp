@@ -253,12 +253,20 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
                    "only planar train_forward and backward share samples out; allowed: none, rows" +
                        std::string(reduces ? ", chunks" : ""));
         }
-        const bool fixed = spec.outer != any_extent && spec.inner != any_extent;
-        if (!fixed || planar_chunks(spec) > most_chunks_of_a_run / s.task) {
+        const std::string others = "; allowed: none, rows, channels";
+        if (spec.outer == any_extent || spec.inner == any_extent) {
+            refuse("parallel", "samples", "all chunks of a channel are kept, so N and S must be fixed" + others);
+        }
+        const std::int64_t chunks = planar_chunks(spec), most = most_chunks_of_a_run / chunks;
+        if (most == 0) {
             refuse("parallel", "samples",
-                   "N and S must be fixed, and the channels of a task have at most " +
-                       std::to_string(most_chunks_of_a_run) +
-                       " chunks of 2048 elements; allowed: none, rows, channels");
+                   "a channel has " + std::to_string(chunks) + " chunks, of which " +
+                       std::to_string(most_chunks_of_a_run) + " are kept at most" + others);
+        }
+        if (s.task > most) {
+            refuse("task", std::to_string(s.task),
+                   "by samples all chunks of a task are kept, " + std::to_string(chunks) +
+                       " a channel; allowed: 1 to " + std::to_string(most));
         }
     }
     if (s.block != 0 && !(reduces && spec.view == View::interleaved)) {

@@ -142,6 +142,7 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
         const double kept = size.slab * s.task / (by_samples ? threads : 1);
         const double again = !by_channel                      ? from_afar
                              : 2 * kept <= l2                 ? l2_byte
+                             : by_samples && kept <= l2       ? l2_byte  // with nothing of the next task beside it
                              : kept * (threads + 1) <= l3 / 2 ? std::min(l3_byte, from_afar)
                                                               : from_afar;
         cost += moved.read_twice * tensor * again;

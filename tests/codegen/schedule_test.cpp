@@ -128,14 +128,13 @@ TEST(LegalSpace, RefusesWithKeyKernelAndReason) {
         {rows_train, "parallel=samples", "parallel: found samples",
          "only planar train_forward and backward share samples out; allowed: none, rows, chunks"},
         {planar(Op::train_forward, any, 16, 256), "parallel=samples", "parallel: found samples",
-         "N and S must be fixed, and the channels of a task have at most 1024 chunks of 2048 elements; allowed: none, "
-         "rows, channels"},
+         "all chunks of a channel are kept, so N and S must be fixed; allowed: none, rows, channels"},
+        {planar(Op::backward, 4, 16, any), "parallel=samples", "parallel: found samples",
+         "all chunks of a channel are kept, so N and S must be fixed; allowed: none, rows, channels"},
         {planar(Op::backward, 129, 16, 16384), "parallel=samples", "parallel: found samples",
-         "N and S must be fixed, and the channels of a task have at most 1024 chunks of 2048 elements; allowed: none, "
-         "rows, channels"},
-        {planar(Op::backward, 32, 16, 16384), "parallel=samples task=5", "parallel: found samples",
-         "N and S must be fixed, and the channels of a task have at most 1024 chunks of 2048 elements; allowed: none, "
-         "rows, channels"},
+         "a channel has 1032 chunks, of which 1024 are kept at most; allowed: none, rows, channels"},
+        {planar(Op::backward, 32, 16, 16384), "parallel=samples task=5", "task: found 5",
+         "by samples all chunks of a task are kept, 256 a channel; allowed: 1 to 4"},
         {train, "vector=4 parallel=samples threads=64", "parallel: found samples", "allowed on a GPU: channels, rows"},
         {rows_inference, "parallel=chunks", "parallel: found chunks",
          "only interleaved train_forward and backward share chunks out; allowed: none, rows"},

@@ -103,6 +103,24 @@ TEST(Space, TheModelKnowsWhereAProcessorStreamsSooner) {
     EXPECT_GT(gain(model_for("GenuineIntel family 6 model 207", {})), 1);
 }
 
+// By samples a thread has half of a channel's slabs in its L2 cache; where all of them fit, two loops a channel cost.
+TEST(Space, TheModelSharesChannelsOutWhereTheirHalvesFit) {
+    const auto gain = [](std::int64_t side) {
+        KernelSpec k = planar(Op::backward);
+        k.channels = 64;
+        k.inner = side * side;
+        CacheModel caches;
+        caches.l2 = 2 << 20;
+        const auto cost = [&](const std::string& keys) {
+            return predicted_cost(k, spec_schedule(keys + " prefetch=0 repeat=1", k, default_schedule(k)), caches, 2);
+        };
+        return cost("parallel=channels") / cost("parallel=samples");
+    };
+    EXPECT_GT(gain(112), 1.02) << "slabs of 3.2 MB";
+    EXPECT_LT(gain(56), 1) << "of 0.8 MB";
+    EXPECT_LT(gain(224), 1) << "of 12.8 MB";
+}
+
 // What is fetched for the next task may push out what this one reads, so schedules without are not tried last.
 TEST(Space, TheModelDoubtsPrefetchesThatFillTheCache) {
     const auto without = [](std::int64_t side, Op op) {
