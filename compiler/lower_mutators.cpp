@@ -102,8 +102,8 @@ class PlainComparisons : public Internal::IRMutator {
     }
 };
 
-// The processor's own conversion to f16 makes of a NaN the same bits as generators/elements.cpp, which leaves it only
-// because Halide's emulation does not: some thirty instructions less for a vector.
+// generators/elements.cpp has a case for NaNs, of which Halide's emulated conversion to f16 makes infinities. The
+// processor's own gives the same bits as that case, which is half of the instructions of inference's loop.
 class ConvertNansToo : public Internal::IRMutator {
     using Internal::IRMutator::visit;
     static bool is_f16(const Expr& bits) {
