@@ -69,10 +69,17 @@ private:
     std::vector<float> dgamma_, dbeta_;
 };
 
+std::function<void()> both(const std::function<void()>& first, const std::function<void()>& second) {
+    return [first, second] {
+        first();
+        second();
+    };
+}
+
 // Those of one library, of which `find` makes a list. `sample` is of fusebn's results.
 template <class Find>
 void add_peers(std::vector<Contender>& contenders, const LayerCase& c, const Workload& workload, const Sample& sample,
-               int threads, const Find& find, std::string& warning) {
+               int threads, bool reader, const Find& find, std::string& warning) {
     void* const out = workload.operands().out;
     const auto warn = [&](const std::string& text) { warning += (warning.empty() ? "" : "; ") + text; };
     try {
@@ -81,15 +88,23 @@ void add_peers(std::vector<Contender>& contenders, const LayerCase& c, const Wor
             peer.run();
             peer.fetch(out);
             const std::string difference = sample.difference(out, peer);
-            if (difference.empty()) {
-                contenders.push_back({peer.name, peer.run});
-            } else {
+            if (!difference.empty()) {
                 warn(peer.name + " is left out: " + difference);
+            } else if (reader && !peer.read) {
+                warn(peer.name + " is left out: a reader on its threads is not known");
+            } else {
+                contenders.push_back({peer.name, reader ? both(peer.run, peer.read) : peer.run});
             }
         }
     } catch (const std::exception& e) {
         warn(std::string("a oneDNN is left out: ") + e.what());
     }
+}
+
+// What a workload's last run has written, read by the layers' threads.
+std::function<void()> reading(const LayerCase& c, const Operands& operands) {
+    const std::function<void()> out = make_read(operands.out, c.tensor_bytes());
+    return operands.addend_out == nullptr ? out : both(out, make_read(operands.addend_out, c.tensor_bytes()));
 }
 
 // Prepared and run once; empty, or what is wrong.
@@ -103,7 +118,7 @@ std::string first_run(const LayerCase& c, Workload& workload) {
 
 }  // namespace
 
-Outcome contest(const LayerCase& c, const Machine& machine, const Budget& budget, Workspace& workspace,
+Outcome contest(const LayerCase& c, const Machine& machine, const Budget& budget, bool reader, Workspace& workspace,
                 Workspace& twin_workspace) {
     Outcome outcome;
     Workload workload(c, workspace);
@@ -115,7 +130,11 @@ Outcome contest(const LayerCase& c, const Machine& machine, const Budget& budget
 
     const Sample sample(c, workload);  // before anything else writes where the results are
     std::vector<Contender> contenders;
-    contenders.push_back({"fusebn", [&] { workload.run_or_exit(); }});
+    const auto then = [&](const std::function<void()>& run, const auto& make) {
+        return reader ? both(run, make()) : run;
+    };
+    const auto results = [&] { return reading(c, workload.operands()); };
+    contenders.push_back({"fusebn", then([&] { workload.run_or_exit(); }, results)});
     const bool in_cache = c.floor_bytes() <= machine.l3_usable;
     const std::int64_t half = c.floor_bytes() / 2;
     const std::int64_t limit = c.limit_bytes(machine.l3_usable), again = limit - c.floor_bytes();
@@ -126,24 +145,28 @@ Outcome contest(const LayerCase& c, const Machine& machine, const Budget& budget
         const Copy stores = faster(plain, streaming);
         return std::pair(stores, stores == Copy::plain ? plain : streaming);
     };
-    const auto [copy_stores, copy] = fastest([&](Copy stores) { return make_copy(stores, from, to, half); });
+    const auto [copy_stores, copy] = fastest(
+        [&](Copy stores) { return then(make_copy(stores, from, to, half), [&] { return make_read(to, half); }); });
     contenders.push_back({"copy", copy});
     if (again > 0) contenders.push_back({"read", make_read(from, again)});
     if (c.op() != Op::inference) {
-        const auto make = [&](Copy stores) { return make_passes(c, workload.operands(), stores, machine.l3_usable); };
+        const auto make = [&](Copy stores) {
+            return then(make_passes(c, workload.operands(), stores, machine.l3_usable), results);
+        };
         contenders.push_back({"passes", fastest(make).second});
     }
     std::optional<Workload> twin;
     if (const std::optional<LayerCase> f32 = f32_twin(c)) {
         twin.emplace(*f32, twin_workspace);
         if (const std::string complaint = first_run(*f32, *twin); complaint.empty()) {
-            contenders.push_back({"fusebn-f32", [&] { twin->run_or_exit(); }});
+            contenders.push_back(
+                {"fusebn-f32", then([&] { twin->run_or_exit(); }, [&] { return reading(*f32, twin->operands()); })});
         } else {
             outcome.warning = "the f32 kernel is left out: " + complaint;
         }
     }
-    add_peers(contenders, c, workload, sample, machine.threads, onednn_peers, outcome.warning);
-    add_peers(contenders, c, workload, sample, machine.threads, loaded_onednn_peers, outcome.warning);
+    add_peers(contenders, c, workload, sample, machine.threads, reader, onednn_peers, outcome.warning);
+    add_peers(contenders, c, workload, sample, machine.threads, reader, loaded_onednn_peers, outcome.warning);
     outcome.row = Row{c, verdict.worst, limit, in_cache, copy_stores, race(contenders, budget)};
     return outcome;
 }

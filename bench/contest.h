@@ -18,8 +18,9 @@ struct Outcome {
     std::optional<Row> row;  // not for a wrong result, and not for a kernel without a shape of its own
 };
 
-// A 16-bit kernel also takes turns with f32_twin() of it, in `twin_workspace`.
-Outcome contest(const LayerCase& layer_case, const Machine& machine, const Budget& budget, Workspace& workspace,
-                Workspace& twin_workspace);
+// A 16-bit kernel also takes turns with f32_twin() of it, in `twin_workspace`. `reader`: each call is followed by a
+// reading of what it has written, as by what comes next, within the time that is taken.
+Outcome contest(const LayerCase& layer_case, const Machine& machine, const Budget& budget, bool reader,
+                Workspace& workspace, Workspace& twin_workspace);
 
 }  // namespace fusebn::bench

@@ -21,6 +21,7 @@ bool write_json(const std::string& path, const Report& report) {
                             {"onednn", report.onednn},
                             {"generator", report.generator}};
     if (!report.onednn3.empty()) machine["onednn3"] = report.onednn3;
+    if (report.reader) machine["reader"] = true;
     if (report.build_seconds) machine["build_seconds"] = *report.build_seconds;
     for (const Overhead& o : report.overheads) {
         machine["overhead_ns"].push_back({{"op", o.op}, {"channels", o.channels}, {"ns", o.ns}});

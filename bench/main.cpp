@@ -25,7 +25,7 @@ struct Arguments {
     Budget budget;
     int rounds = 0, threads = 0;
     double build_seconds = 0;
-    bool quick = false, list = false, scaling = false;
+    bool quick = false, list = false, scaling = false, reader = false;
 };
 
 void say_progress(std::size_t done, std::size_t all, const std::string& name) {
@@ -72,6 +72,7 @@ int run(const Arguments& a) {
     if (a.scaling) return run_scaling(a, cases);
     Report report;
     report.machine = this_machine();
+    report.reader = a.reader;
     measure_caches(report.machine);
     report.onednn = onednn_version();
     report.onednn3 = loaded_onednn_version();
@@ -84,7 +85,7 @@ int run(const Arguments& a) {
     int wrong = 0;
     for (std::size_t i = 0; i < cases.size(); ++i) {
         say_progress(i + 1, cases.size(), cases[i].kernel->name);
-        Outcome outcome = contest(cases[i], report.machine, a.budget, workspace, twin_workspace);
+        Outcome outcome = contest(cases[i], report.machine, a.budget, a.reader, workspace, twin_workspace);
         if (outcome.row) report.rows.push_back(std::move(*outcome.row));
         if (!outcome.warning.empty()) std::cerr << cases[i].kernel->name << ": " << outcome.warning << "\n";
         if (outcome.complaint.empty()) continue;
@@ -141,6 +142,8 @@ int main(int argc, char** argv) {
     app.add_option("--markdown", a.markdown, "Write the table to this file");
     app.add_option("--build-seconds", a.build_seconds, "What building the model's library took, for the report");
     app.add_flag("--quick", a.quick, "Three rounds a kernel: whether everything works, not how fast it is");
+    app.add_flag("--reader", a.reader,
+                 "Each call, a copy too, is followed by a reading of what it has written, as by the next layer");
     app.add_flag("--list", a.list, "Print the names of the kernels and end");
     app.add_flag("--scaling", a.scaling, "Instead: what threads and two callers at once gain, into a table of its own")
         ->excludes("--json");

@@ -16,6 +16,9 @@ struct Peer {
     std::function<void()> run;
     // Brings y or dx of the last run into `out`, in the case's layout.
     std::function<void(void* out)> fetch;
+    // Reads y or dx of the last run, on the library's own threads: those of another one would take turns with them.
+    // Null where its threads are not known.
+    std::function<void()> read;
     // Of the last run, a value a channel: training's variance, backward's gradients. Null of other operations. They
     // live as long as `run`.
     const float *var = nullptr, *dgamma = nullptr, *dbeta = nullptr;

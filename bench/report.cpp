@@ -102,7 +102,10 @@ void print_machine(std::ostream& out, const Report& report) {
            "over\n"
         << "fusebn's, the median of pairs (quartiles): above 1, fusebn is faster. Of f32: a 16-bit kernel's time over "
            "the f32\n"
-        << "kernel's. Error: the largest of y or dx, as a share of the bound that the checks derive.\n\n";
+        << "kernel's. Error: the largest of y or dx, as a share of the bound that the checks derive.\n"
+        << (report.reader ? "Each call, a copy too, is followed by a reading of what it has written, within its time.\n"
+                          : "")
+        << "\n";
 }
 
 void print_table(std::ostream& out, const Report& report, bool markdown) {

@@ -46,6 +46,7 @@ struct Report {
     std::string onednn3;    // of a second one, "" where none was asked for
     std::string generator;  // of the kernels
     std::optional<double> build_seconds;
+    bool reader = false;  // each call is followed by a reading of its results
     std::vector<Overhead> overheads;
     std::vector<Row> rows;
 };

@@ -252,6 +252,7 @@ def section(run, folder, index):
                  f"{usable_l3(machine) >> 20} MB of it usable; "
                  f"{html.escape(machine['generator'])}; oneDNN {html.escape(machine['onednn'] or 'missing')}"
                  f"{html.escape(', and ' + machine['onednn3'] if 'onednn3' in machine else '')}; "
+                 f"{'each call is followed by a reading of its results; ' if machine.get('reader') else ''}"
                  f"{html.escape(run.path.name)}</p>")
     parts.append(summary(run))
 

@@ -216,7 +216,9 @@ BuildResult build(const LibrarySpec& spec, const BuildOptions& options) {
     for (const ManifestKernel& k : m.kernels) {
         TableRow row{k.kernel, k.large, {}};
         for (const ManifestVariant& v : k.variants) {
-            row.variants.push_back({v.isa, to_text(v.schedule), v.symbol, entry_alignment(k, v), v.processor});
+            const Demands demands = demands_of(k, v);
+            row.variants.push_back(
+                {v.isa, to_text(v.schedule), v.symbol, demands.alignment, demands.dense, v.processor});
         }
         rows.push_back(row);
     }

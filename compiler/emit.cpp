@@ -36,33 +36,39 @@ unsigned register_bytes(InstructionSet isa) {
 
 Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string& symbol, Emit what) {
     llvm::LLVMContext context;
-    std::unique_ptr<llvm::Module> module = parse(context, kernel.bitcode, symbol);
     auto machine = target_machine(isa);
-    module->setDataLayout(machine->createDataLayout());
-    module->setTargetTriple(machine->getTargetTriple());
-    link(*module, prelude(context, prelude_text, *module));
-    align_stack(*module);
-    unmask_stack(*module);
+    const auto form_of = [&](const Lowered& of) {
+        std::unique_ptr<llvm::Module> form = parse(context, of.bitcode, symbol);
+        form->setDataLayout(machine->createDataLayout());
+        form->setTargetTriple(machine->getTargetTriple());
+        link(*form, prelude(context, prelude_text, *form));
+        align_stack(*form);
+        unmask_stack(*form);
+        for (const std::string& mask : of.masks) pack_bits(*form, mask);
+        pair_halves(*form, register_bytes(isa));
+        read_once(*form);
+        fetch_into_l1(*form);
+        fetch_ahead(*form, of);
+        finish(*form, isa, {of.entry});
+        return form;
+    };
+    const std::unique_ptr<llvm::Module> module = form_of(kernel);
 
     Object object;
     std::vector<std::string> entries = {symbol};
-    for (const std::string& mask : kernel.masks) pack_bits(*module, mask);
-    pair_halves(*module, register_bytes(isa));
-    read_once(*module);
-    fetch_into_l1(*module);
-    fetch_ahead(*module, kernel);
-    if (kernel.stream_alignment > 0) {
-        // Two forms of the kernel in one object: the second is for a y that does not lie as the first needs it.
-        finish(*module, isa, {kernel.entry});
-        auto unaligned = llvm::CloneModule(*module);
+    Lowered forms = kernel;
+    if (kernel.stream_alignment > 0 || kernel.apart) {
+        // Two forms of the kernel in one object: the second is for tensors that do not lie as the first needs them.
+        const Lowered& other = kernel.apart ? *kernel.apart : kernel;
+        auto unaligned = kernel.apart ? form_of(other) : llvm::CloneModule(*module);
+        forms.outputs.insert(forms.outputs.end(), other.outputs.begin(), other.outputs.end());
         rename_entry(*module, kernel.entry, symbol);
-        rename_entry(*unaligned, kernel.entry, symbol + "_unaligned");
+        rename_entry(*unaligned, other.entry, symbol + "_unaligned");
         entries.push_back(symbol + "_unaligned");
-        if (stream_stores(*module, kernel.outputs, kernel.stream_alignment) == 0) {
+        if (kernel.stream_alignment > 0 && stream_stores(*module, kernel.outputs, kernel.stream_alignment) == 0) {
             throw std::runtime_error(symbol + ": store=stream, but no vector store to an output was found");
         }
         link(*module, std::move(unaligned));
-        object.streams = true;
     } else {
         rename_entry(*module, kernel.entry, symbol);
     }
@@ -70,7 +76,7 @@ Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string&
     optimize(*module, *machine);
     scalarize_single_lanes(*module);
     select_shuffles(*module, register_bytes(isa));
-    load_early(*module, kernel);
+    load_early(*module, forms);
     if (llvm::verifyModule(*module)) throw std::runtime_error(symbol + ": LLVM finds the module malformed");
 
     if (what == Emit::assembly) {

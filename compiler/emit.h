@@ -19,12 +19,12 @@ namespace fusebn {
 struct Object {
     std::string bytes;     // ELF
     std::string assembly;  // the same code as text, when asked for
-    bool streams = false;  // has a second entry, `<symbol>_unaligned`, without streaming stores
 };
 
 enum class Emit { object, assembly };
 
-// Compiles a lowered kernel for an instruction set; its entry gets the name `symbol`. Throws std::runtime_error.
+// Compiles a lowered kernel for an instruction set; its entry gets the name `symbol`. Where it streams, or takes
+// tensors without gaps alone, there is a second for any tensors, `<symbol>_unaligned`. Throws std::runtime_error.
 Object emit_kernel(const Lowered& kernel, InstructionSet isa, const std::string& symbol, Emit what);
 
 // A device's variant, as an object that the CPU's linker takes.
@@ -52,7 +52,8 @@ bool defines(const std::string& object, const std::string& symbol);
 struct TableVariant {
     InstructionSet isa;
     std::string schedule, symbol;
-    int stream_alignment;        // 0: the kernel does not stream, and has one entry
+    int alignment;               // what its first entry asks for; 0: nothing
+    bool dense = false;          // likewise, of the channels (kernel_abi.h)
     std::string processor = {};  // "": any
 };
 struct TableRow {

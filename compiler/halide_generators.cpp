@@ -19,8 +19,9 @@
 //   all other vectors   (c), f32
 //   eps, momentum       f64; slope f32; the others i32
 //
-// Streaming stores and prefetches are made by the LLVM stage behind the fusebn command, so here a schedule's `store`,
-// `prefetch`, `steps`, `ahead` and `repeat` change nothing. The file stands in this room because it joins the
+// Streaming stores and prefetches are made by the LLVM stage behind the fusebn command, and that tensors have no gaps
+// between channels is for the runtime to see, so here a schedule's `store`, `prefetch`, `steps`, `ahead`, `repeat` and
+// `join` change nothing. The file stands in this room because it joins the
 // algorithms to their schedules, and generators/ knows nothing of schedules/.
 
 #include <Halide.h>
@@ -168,7 +169,8 @@ private:
     Schedule chosen(const KernelSpec& spec) const {
         std::string text = schedule_text;
         for (char& c : text) c = c == ':' ? '=' : c;
-        return spec_schedule(text, spec, default_schedule(spec));
+        const Schedule s = spec_schedule(text, spec, default_schedule(spec));
+        return s.join ? apart(s, spec) : s;
     }
 
     BatchNormFuncs funcs_;

@@ -11,6 +11,7 @@
 #include "compiler/files.h"
 #include "compiler/lower_launches.h"
 #include "compiler/lower_mutators.h"
+#include "compiler/neighbours.h"
 #include "generators/batch_norm.h"
 #include "generators/elements.h"
 #include "generators/numerics.h"
@@ -173,8 +174,10 @@ struct Kernel {
             align(schedule.vector);
             apply_gpu(funcs, schedule);
         } else {
+            if (schedule.join) close_gaps();
             apply_cpu(funcs, schedule);
             if (schedule.steps > 0) add(fetch_steps(summed(), schedule.steps));
+            if (schedule.join) add(neighbours_together());
         }
     }
 
@@ -273,6 +276,15 @@ struct Kernel {
         }
     }
 
+    // Between channels, so that their rows are one.
+    void close_gaps() {
+        std::vector<OutputImageParam> all = funcs.tensors.output_buffers();
+        for (ImageParam& p : parameters.tensors(spec)) all.push_back(p);
+        for (OutputImageParam& p : all) {
+            if (p.type() != UInt(8)) p.dim(1).set_stride(funcs.shape.inner);
+        }
+    }
+
     Module module(const std::string& name) {
         return pipeline.compile_to_module(parameters.arguments(spec), name, target, LinkageType::ExternalPlusArgv);
     }
@@ -346,7 +358,10 @@ Lowered lower(const KernelSpec& spec, const Schedule& schedule, InstructionSet i
     }
     return with_reason(spec, [&]() -> Lowered {
         Lowered lowered = Kernel(spec, schedule, isa, large).lowered();
-        if (schedule.store == Schedule::Store::stream) lowered.stream_alignment = stream_alignment(spec);
+        if (schedule.store == Schedule::Store::stream) lowered.stream_alignment = stream_alignment(spec, schedule);
+        if (schedule.join) {
+            lowered.apart = std::make_shared<const Lowered>(lower(spec, apart(schedule, spec), isa, large));
+        }
         const std::int64_t element = element_bytes(spec.dtype);
         const bool by_channels = spec.view == View::planar && schedule.parallel != Schedule::Parallel::rows;
         if (spec.op != Op::inference && by_channels) {

@@ -1,6 +1,7 @@
 // KernelSpec + Schedule -> LLVM bitcode, through Halide.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,8 @@ struct Lowered {
     std::vector<std::string> masks;
     // Stores to the outputs go past the caches, their rows lying at multiples of so many bytes; 0: they do not.
     int stream_alignment = 0;
+    // The form for tensors whose channels have gaps between them, where this one takes none; else null.
+    std::shared_ptr<const Lowered> apart = {};
     // Inputs are fetched into the L2 cache so many bytes ahead of where they are read to make a chunk's sums and to
     // make the outputs, and those of them that no sum reads.
     struct Fetch {

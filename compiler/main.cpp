@@ -56,12 +56,17 @@ void print_origins(const Manifest& m) {
               << " defaulted, " << counts["spec"] << " given by the spec\n";
 }
 
+void say_unused(const LibrarySpec& spec, const std::string& file) {
+    for (const std::string& remark : unused_schedules(spec, file)) std::cerr << "fusebn: " << remark << "\n";
+}
+
 int run_build(const BuildArguments& a) {
     const auto start = std::chrono::steady_clock::now();
     check_caches(a.options.caches);
     LibrarySpec spec = read_spec(a.spec, a.name);
     if (!a.targets.empty()) spec.targets = parse_targets(a.targets, "--targets");
     check_schedules(spec, a.spec, a.options.caches);
+    say_unused(spec, a.spec);
     check_output(a.options.directory, spec.name);
     BuildOptions options = a.options;
     options.records = RecordBook(a.records, a.tuned_on, generator_version(), spec.targets);
@@ -103,6 +108,7 @@ int run_tune(const TuneArguments& a) {
         options.all_targets = true;
     }
     check_schedules(spec, a.spec, a.options.caches);
+    say_unused(spec, a.spec);
     check_apart("--records", options.records, a.spec, "the spec");
     if (!a.report.empty()) {
         // Before a search that takes minutes.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <set>
+#include <string>
 #include <tuple>
 #include <utility>
 
@@ -17,8 +18,7 @@ std::pair<Schedule, std::string> choose(const SpecKernel& k, InstructionSet isa,
                                         const CacheModel& caches, const RecordBook& records) {
     const Schedule fallback =
         is_device(isa) ? default_gpu_schedule(k.kernel, gpu_model(isa)) : default_schedule(k.kernel, caches);
-    // A schedule with threads= is a GPU's.
-    if (!k.schedule.empty() && is_device(isa) == (k.schedule.find("threads=") != std::string::npos)) {
+    if (!k.schedule.empty() && takes_schedule(isa, k.schedule)) {
         return {spec_schedule(k.schedule, k.kernel, fallback), "spec"};
     }
     const std::optional<RecordBook::Entry> entry = records.find(k.kernel, isa, processor);
@@ -54,6 +54,10 @@ void add_variants(ManifestKernel& row, const std::string& library, const SpecKer
 }
 
 }  // namespace
+
+bool takes_schedule(InstructionSet isa, const std::string& schedule) {
+    return is_device(isa) == (schedule.find("threads=") != std::string::npos);
+}
 
 std::vector<ManifestKernel> plan(const LibrarySpec& spec, const CacheModel& caches, const RecordBook& records) {
     std::vector<SpecKernel> kernels;

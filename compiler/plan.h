@@ -9,6 +9,9 @@
 
 namespace fusebn {
 
+// Whether a spec's schedule is for a target of that kind: one with threads= is a device's.
+bool takes_schedule(InstructionSet isa, const std::string& schedule);
+
 // The rows of a library: the spec's own, and for every (view, type, activation) in it one generic kernel of each
 // operation, so that any shape runs.
 // A variant for any processor has the schedule of the spec, else that of the cache model; one for a processor that of

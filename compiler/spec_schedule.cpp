@@ -1,7 +1,9 @@
 #include "compiler/spec_schedule.h"
 
+#include <algorithm>
 #include <set>
 #include <sstream>
+#include <utility>
 
 #include "compiler/plan.h"
 #include "compiler/spec_words.h"
@@ -34,6 +36,24 @@ void check_schedules(const LibrarySpec& spec, const std::string& file, const Cac
                             ": kernel." + e.what());
         }
     }
+}
+
+std::vector<std::string> unused_schedules(const LibrarySpec& spec, const std::string& file) {
+    std::vector<std::string> unused;
+    std::set<std::pair<int, int>> seen;  // places: a row of several operations is several kernels
+    for (const SpecKernel& k : spec.kernels) {
+        if (k.schedule.empty() || !seen.insert({k.schedule_line, k.schedule_column}).second) continue;
+        const bool used = std::any_of(spec.targets.begin(), spec.targets.end(),
+                                      [&](InstructionSet isa) { return takes_schedule(isa, k.schedule); });
+        if (used) continue;
+        const bool for_devices = !takes_schedule(InstructionSet::x86_64, k.schedule);
+        unused.push_back(file + ":" + std::to_string(k.schedule_line) + ":" + std::to_string(k.schedule_column) +
+                         ": kernel.schedule: " + in_quotes(k.schedule) + " is for " +
+                         (for_devices ? "devices (threads=), and no target is one"
+                                      : "CPUs (no threads=), and all targets are devices") +
+                         "; the defaults or records are used");
+    }
+    return unused;
 }
 
 }  // namespace fusebn

@@ -36,7 +36,7 @@ std::string emit_table(const std::string& library, const std::string& generator,
         return f;
     };
     // Field for field as in kernel_abi.h.
-    auto* variant_type = llvm::StructType::get(context, {i32, i32, pointer, pointer, pointer, pointer});
+    auto* variant_type = llvm::StructType::get(context, {i32, i32, pointer, pointer, pointer, pointer, i32});
     auto* kernel_type = llvm::StructType::get(
         context, {pointer, i32, i32, i32, i32, i32, llvm::ArrayType::get(i32, 3), i32, i32, pointer});
     llvm::Constant* const none = llvm::ConstantPointerNull::get(pointer);
@@ -47,9 +47,9 @@ std::string emit_table(const std::string& library, const std::string& generator,
             variants.push_back(llvm::ConstantStruct::get(
                 variant_type,
                 {number(static_cast<int>(v.isa)),
-                 number(v.stream_alignment > 0 ? v.stream_alignment : element_bytes(row.kernel.dtype)),
-                 text(v.schedule), entry(v.symbol), v.stream_alignment > 0 ? entry(v.symbol + "_unaligned") : none,
-                 v.processor.empty() ? none : text(v.processor)}));
+                 number(v.alignment > 0 ? v.alignment : element_bytes(row.kernel.dtype)), text(v.schedule),
+                 entry(v.symbol), v.alignment > 0 || v.dense ? entry(v.symbol + "_unaligned") : none,
+                 v.processor.empty() ? none : text(v.processor), number(v.dense)}));
         }
         const KernelSpec& k = row.kernel;
         const std::int64_t inner = k.view == View::planar ? k.inner : 1;

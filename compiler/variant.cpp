@@ -26,13 +26,6 @@ std::string generator_version() {
            llvm_version();
 }
 
-bool needs_large(const KernelSpec& k) {
-    if (k.outer == any_extent || k.channels == any_extent || k.inner == any_extent) return true;
-    // Extents are below 2^31, so two of them cannot overflow.
-    const std::int64_t plane = k.channels * k.inner;
-    return plane > INT32_MAX || k.outer > INT32_MAX / plane;
-}
-
 std::string symbol_name(const std::string& library, const KernelSpec& kernel, InstructionSet isa,
                         const std::string& processor) {
     std::string target(to_string(isa));
@@ -56,15 +49,16 @@ std::string object_key(const ManifestKernel& k, const ManifestVariant& v, const 
     return key.str();
 }
 
-int entry_alignment(const ManifestKernel& k, const ManifestVariant& v) {
-    if (is_device(v.isa)) return v.schedule.vector > 1 ? v.schedule.vector * element_bytes(k.kernel.dtype) : 0;
-    return v.schedule.store == Schedule::Store::stream ? stream_alignment(k.kernel) : 0;
+Demands demands_of(const ManifestKernel& k, const ManifestVariant& v) {
+    if (is_device(v.isa)) return {v.schedule.vector > 1 ? v.schedule.vector * element_bytes(k.kernel.dtype) : 0};
+    const bool streams = v.schedule.store == Schedule::Store::stream;
+    return {streams ? stream_alignment(k.kernel, v.schedule) : 0, v.schedule.join};
 }
 
 std::string compile(const ManifestKernel& k, const ManifestVariant& v, const std::optional<std::string>& ptxas) {
     const Lowered lowered = lower(k.kernel, v.schedule, v.isa, k.large);
     if (!is_device(v.isa)) return emit_kernel(lowered, v.isa, v.symbol, Emit::object).bytes;
-    if (entry_alignment(k, v) == 0) return emit_device_kernel(lowered, nullptr, v.isa, v.symbol, ptxas).bytes;
+    if (!demands_of(k, v).any()) return emit_device_kernel(lowered, nullptr, v.isa, v.symbol, ptxas).bytes;
     const Lowered unaligned = lower(k.kernel, unaligned_schedule(v.schedule), v.isa, k.large);
     return emit_device_kernel(lowered, &unaligned, v.isa, v.symbol, ptxas).bytes;
 }

@@ -8,9 +8,6 @@
 
 namespace fusebn {
 
-// Whether a kernel's tensors may have more than 2^31 - 1 elements: it then has 64-bit offsets.
-bool needs_large(const KernelSpec& kernel);
-
 // "resnet50_bn__bn_inference_f32_planar_n32_c64_s3136_relu__x86_64_avx2", and for a processor
 // "..__x86_64_avx2__genuineintel_family_6_model_167"
 std::string symbol_name(const std::string& library, const KernelSpec& kernel, InstructionSet isa,
@@ -22,10 +19,15 @@ std::string assembler_digest(const std::optional<std::string>& ptxas);
 // What the object's bytes depend on, as text.
 std::string object_key(const ManifestKernel& kernel, const ManifestVariant& variant, const std::string& assembler);
 
-// What the variant's first entry asks of its tensors, in bytes, where it has a second one that asks nothing; else 0.
-int entry_alignment(const ManifestKernel& kernel, const ManifestVariant& variant);
+// What a variant's first entry asks of its tensors, where it has a second one that asks nothing (kernel_abi.h).
+struct Demands {
+    int alignment = 0;  // bytes
+    bool dense = false;
+    bool any() const { return alignment > 0 || dense; }
+};
+Demands demands_of(const ManifestKernel& kernel, const ManifestVariant& variant);
 
-// The object: an ELF file that defines variant.symbol and, where entry_alignment is not 0, `<symbol>_unaligned`.
+// The object: an ELF file that defines variant.symbol and, where there are demands, `<symbol>_unaligned`.
 // Throws std::runtime_error.
 std::string compile(const ManifestKernel& kernel, const ManifestVariant& variant,
                     const std::optional<std::string>& ptxas);

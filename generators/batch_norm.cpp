@@ -17,7 +17,8 @@ std::vector<Var> variables(View view) {
 }
 
 void apply(BatchNormFuncs& f, const BatchNormInputs& in) {
-    const Expr v = before_activation(f, in, place_of(f.spec.view));
+    for (const Func& values : f.affine) f.affine_rows.push_back(rows_of(values, f.spec.view));
+    const Expr v = before_activation(f, in, place_of(f.spec.view), f.affine_rows);
     const Expr y = from_f32(f.spec.dtype, activate(f.spec.activation, v, in.slope));
     f.tensors = Func("y");
     if (f.spec.op == Op::train_forward && saves_mask(f.spec.activation, f.spec.residual)) {
@@ -91,24 +92,25 @@ BatchNormFuncs backward(const KernelSpec& spec, const BatchNormInputs& in) {
     const std::vector<BranchInputs> all = branches(spec, in);
     for (std::size_t i = 0; i < all.size(); ++i) {
         f.affine[i](c) = affine(all[i], all[i].saved_mean(c), all[i].inv_std(c));
+        f.affine_rows.push_back(rows_of(f.affine[i], spec.view));
     }
-    const auto gradient = [&](const Place& at) {
+    const auto gradient = [&](const Place& at, const std::vector<Func>& affine, const Func& mask) {
         const Expr dy = element(spec, in.dy, at);
         if (saves_mask(spec.activation, spec.residual)) {
-            return masked_gradient(spec.activation, in.mask(at) != 0, dy, in.slope);
+            return masked_gradient(spec.activation, mask(at) != 0, dy, in.slope);
         }
         if (spec.activation == Activation::none) return dy;
-        return activation_gradient(spec.activation, before_activation(f, in, at), dy, in.slope);
+        return activation_gradient(spec.activation, before_activation(f, in, at, affine), dy, in.slope);
     };
-    const auto difference = [&](std::size_t branch, const Place& at, const Expr& channel) {
-        return element(spec, all[branch].x, at) - f.affine[branch](channel)[0];
+    const auto difference = [&](std::size_t branch, const Place& at, const std::vector<Func>& affine) {
+        return element(spec, all[branch].x, at) - values_at(affine[branch], at)[0];
     };
     f.reductions = {plain_sums(
         f.shape, static_cast<int>(1 + all.size()),
-        [&](const Place& at, const Expr& channel, const Expr&) {
-            const Expr g = gradient(at);
+        [&](const Place& at, const Expr&, const Expr&) {
+            const Expr g = gradient(at, f.affine, in.mask);
             std::vector<Expr> terms = {g};
-            for (std::size_t i = 0; i < all.size(); ++i) terms.push_back(g * difference(i, at, channel));
+            for (std::size_t i = 0; i < all.size(); ++i) terms.push_back(g * difference(i, at, f.affine));
             return terms;
         },
         in.sums != 0)};
@@ -116,7 +118,11 @@ BatchNormFuncs backward(const KernelSpec& spec, const BatchNormInputs& in) {
     const Expr count = count_of(f.shape), dbeta = total(c)[0];
 
     const Place at = place_of(spec.view);
-    const Expr g = gradient(at);
+    if (saves_mask(spec.activation, spec.residual)) {
+        f.mask_rows = Func("mask_rows");
+        f.mask_rows(variables(spec.view)) = in.mask(at);
+    }
+    const Expr g = gradient(at, f.affine_rows, f.mask_rows);
     std::vector<Expr> results, gradients;
     for (std::size_t i = 0; i < all.size(); ++i) {
         const Expr mean = all[i].saved_mean(c), low = mean - f64(f32(mean));
@@ -128,8 +134,10 @@ BatchNormFuncs backward(const KernelSpec& spec, const BatchNormInputs& in) {
             return without_payload(f32(select(all[i].batch_statistics != 0, e, cast<double>(0))));
         };
         f.slopes[i](c) = Tuple(by_batch(dbeta / count - low * b), by_batch(b));
-        const Expr centred = (g - f.slopes[i](c)[0]) - difference(i, at, c) * f.slopes[i](c)[1];
-        results.push_back(from_f32(spec.dtype, centred * f.affine[i](c)[1]));
+        f.slopes_rows.push_back(rows_of(f.slopes[i], spec.view));
+        const FuncRef slopes_here = values_at(f.slopes_rows[i], at);
+        const Expr centred = (g - slopes_here[0]) - difference(i, at, f.affine_rows) * slopes_here[1];
+        results.push_back(from_f32(spec.dtype, centred * values_at(f.affine_rows[i], at)[1]));
         gradients.push_back(f32(dgamma));
         gradients.push_back(f32(dbeta));
     }

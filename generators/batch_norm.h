@@ -44,6 +44,11 @@ struct BatchNormFuncs {
     // (c), f32, of each branch. affine {mean, scale, shift}: y = act((x - mean) * scale + shift). slopes, backward's
     // {a, b}: dx = ((dy' - a) - (x - mean) * b) * scale.
     std::vector<Halide::Func> affine, slopes;
+    // The same where the tensors are made: planar (s, c), for each element of a row, so that a schedule can lay the
+    // values of neighbouring rows side by side; else as they are. And backward's mask, of the tensors' shape. Nobody
+    // need place them.
+    std::vector<Halide::Func> affine_rows, slopes_rows;
+    Halide::Func mask_rows;
     std::vector<Reduction> reductions;
     // (c): the kernel's results of one value a channel, a Tuple. Not defined in inference, which has none.
     Halide::Func channel_results;

@@ -1,5 +1,6 @@
 #include "generators/branch.h"
 
+#include "generators/chunk_sum.h"
 #include "generators/elements.h"
 
 namespace fusebn {
@@ -38,12 +39,27 @@ Tuple affine(const BranchInputs& in, const Expr& mean, const Expr& inv_std) {
     return Tuple(without_payload(high), without_payload(scale), without_payload(shift));
 }
 
-Expr before_activation(const BatchNormFuncs& f, const BatchNormInputs& in, const Place& at) {
-    const Expr c = at[f.spec.view == View::planar ? 1 : 0];
+FuncRef values_at(const Func& of_channel, const Place& at) {
+    if (of_channel.dimensions() == 2) return of_channel(at[0], at[1]);
+    return of_channel(at.size() == 3 ? at[1] : at[0]);
+}
+
+Func rows_of(const Func& of_channel, View view) {
+    if (view == View::interleaved) return of_channel;
+    Func rows(of_channel.name() + "_rows");
+    Vector values;
+    for (int i = 0; i < of_channel.outputs(); ++i) values.push_back(of_channel(vars::c)[i]);
+    rows(vars::s, vars::c) = Tuple(values);
+    return rows;
+}
+
+Expr before_activation(const BatchNormFuncs& f, const BatchNormInputs& in, const Place& at,
+                       const std::vector<Func>& affine) {
     Expr sum;
     const std::vector<BranchInputs> all = branches(f.spec, in);
     for (std::size_t i = 0; i < all.size(); ++i) {
-        const Expr v = (element(f.spec, all[i].x, at) - f.affine[i](c)[0]) * f.affine[i](c)[1] + f.affine[i](c)[2];
+        const FuncRef a = values_at(affine[i], at);
+        const Expr v = (element(f.spec, all[i].x, at) - a[0]) * a[1] + a[2];
         sum = sum.defined() ? sum + v : v;
     }
     return f.spec.residual == Residual::add ? sum + element(f.spec, in.residual, at) : sum;

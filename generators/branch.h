@@ -22,8 +22,15 @@ Halide::Expr element(const KernelSpec& spec, const Halide::Func& tensor, const P
 // of the f64 one is put back through the shift. The usual x * a + b loses mean / sigma * 2^-24.
 Halide::Tuple affine(const BranchInputs& in, const Halide::Expr& mean, const Halide::Expr& inv_std);
 
-// What is activated: the branches' sum, and the residual's.
-Halide::Expr before_activation(const BatchNormFuncs& f, const BatchNormInputs& in, const Place& at);
+// Values of a channel, by channel or by element, at an element.
+Halide::FuncRef values_at(const Halide::Func& of_channel, const Place& at);
+
+// Those of a channel for each element of its rows, where rows are planar.
+Halide::Func rows_of(const Halide::Func& of_channel, View view);
+
+// What is activated: the branches' sum, and the residual's. `affine`: the branches', by channel or by element.
+Halide::Expr before_activation(const BatchNormFuncs& f, const BatchNormInputs& in, const Place& at,
+                               const std::vector<Halide::Func>& affine);
 
 // The place of the element that a Func of the tensors' shape defines.
 Place place_of(View view);

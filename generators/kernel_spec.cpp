@@ -1,6 +1,8 @@
 // The name of a kernel is its row, so that a profile or an error message says which one ran.
 #include "generators/kernel_spec.h"
 
+#include <cstdint>
+
 namespace fusebn {
 namespace {
 
@@ -9,6 +11,13 @@ std::string extent_name(char letter, std::int64_t extent) {
 }
 
 }  // namespace
+
+bool needs_large(const KernelSpec& k) {
+    if (k.outer == any_extent || k.channels == any_extent || k.inner == any_extent) return true;
+    // Extents are below 2^31, so two of them cannot overflow.
+    const std::int64_t plane = k.channels * k.inner;
+    return plane > INT32_MAX || k.outer > INT32_MAX / plane;
+}
 
 std::string kernel_name(const KernelSpec& spec) {
     const bool planar = spec.view == View::planar;

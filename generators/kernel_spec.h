@@ -30,6 +30,9 @@ struct KernelSpec {
 inline bool operator==(const KernelSpec& a, const KernelSpec& b) { return a.key() == b.key(); }
 inline bool operator<(const KernelSpec& a, const KernelSpec& b) { return a.key() < b.key(); }
 
+// Whether its tensors may have more than 2^31 - 1 elements: it then has 64-bit offsets.
+bool needs_large(const KernelSpec& spec);
+
 // "bn_train_forward_f32_planar_n32_c64_s3136_relu", "bn_inference_f32_interleaved_rany_c64_add_relu"
 std::string kernel_name(const KernelSpec& spec);
 

@@ -89,9 +89,9 @@ int entry(void** argv) {
 }
 
 constexpr fusebn_variant variants[] = {
-    {FUSEBN_ISA_X86_64, 1, "", entry<lines::Sse>, nullptr, nullptr},
-    {FUSEBN_ISA_X86_64_AVX2, 1, "", entry<lines::Avx2>, nullptr, nullptr},
-    {FUSEBN_ISA_X86_64_AVX512, 1, "", entry<lines::Avx512>, nullptr, nullptr},
+    {FUSEBN_ISA_X86_64, 1, "", entry<lines::Sse>, nullptr, nullptr, 0},
+    {FUSEBN_ISA_X86_64_AVX2, 1, "", entry<lines::Avx2>, nullptr, nullptr, 0},
+    {FUSEBN_ISA_X86_64_AVX512, 1, "", entry<lines::Avx512>, nullptr, nullptr, 0},
 };
 constexpr fusebn_kernel row = copy_row("copy", variants);
 constexpr fusebn_kernel_table table{FUSEBN_ABI_VERSION, 1, "copy", "", &row};

@@ -73,8 +73,8 @@ int copy_entry(void** argv) {
 int nothing(void**) { return 0; }
 
 constexpr fusebn_variant copy_variants[] = {
-    {FUSEBN_ISA_CUDA_SM_80, 16, "", copy_entry<copy_code_ptx>, nullptr, nullptr},
-    {FUSEBN_ISA_OPENCL, 16, "", copy_entry<copy_code_opencl>, nullptr, nullptr}};
+    {FUSEBN_ISA_CUDA_SM_80, 16, "", copy_entry<copy_code_ptx>, nullptr, nullptr, 0},
+    {FUSEBN_ISA_OPENCL, 16, "", copy_entry<copy_code_opencl>, nullptr, nullptr, 0}};
 
 constexpr fusebn_kernel copy_kernel = copy_row("copy", copy_variants);
 constexpr fusebn_kernel_table copy_table{FUSEBN_ABI_VERSION, 1, "copy", "", &copy_kernel};
@@ -96,7 +96,7 @@ DeviceHere find_device(InstructionSet target) {
     const Device device = device_of(target);
     DeviceHere here{device_name(device), ""};
     // A kernel of that target which does nothing, made ready.
-    const fusebn_variant variants[] = {{static_cast<std::int32_t>(target), 4, "", nothing, nullptr, nullptr}};
+    const fusebn_variant variants[] = {{static_cast<std::int32_t>(target), 4, "", nothing, nullptr, nullptr, 0}};
     const fusebn_kernel kernel = copy_row("nothing", variants);
     const fusebn_kernel_table table{FUSEBN_ABI_VERSION, 1, "fusebn", "", &kernel};
     BatchNorm1d layer(1, table, on(device));

@@ -69,6 +69,23 @@ void vectorize_tensors(BatchNormFuncs& f, const Var& inner, const Schedule& sche
     f.tensors.split(inner, inner, vector, schedule.vector * schedule.unroll, TailStrategy::Predicate).vectorize(vector);
 }
 
+// What joined rows are made with: a task's, beside the elements.
+void join_rows(BatchNormFuncs& f, const Var& task) {
+    using vars::c, vars::n, vars::s;
+    for (std::vector<Func>* all : {&f.affine_rows, &f.slopes_rows}) {
+        for (Func& values : *all) {
+            values.compute_at(f.tensors, task).store_in(MemoryType::Stack);
+            vectorize(values, s, numerics::planar::lanes);
+        }
+    }
+    if (!f.mask_rows.defined()) return;
+    // The last vector of a row once more has some of the one before: so all are whole.
+    int lanes = 32;
+    while (lanes > f.spec.inner) lanes /= 2;
+    f.mask_rows.compute_at(f.tensors, n).store_in(MemoryType::Stack);
+    f.mask_rows.vectorize(s, lanes, TailStrategy::ShiftInwards).unroll(s);
+}
+
 std::vector<Func> channel_values(const BatchNormFuncs& f) {
     std::vector<Func> all = f.affine;
     all.insert(all.end(), f.slopes.begin(), f.slopes.end());
@@ -80,7 +97,7 @@ std::vector<Func> channel_values(const BatchNormFuncs& f) {
 void apply_planar_cpu(BatchNormFuncs& f, const Schedule& schedule) {
     using vars::c, vars::g, vars::k, vars::l, vars::n, vars::s;
     const bool parallel = schedule.parallel != Schedule::Parallel::none;
-    const bool by_channel = !f.reductions.empty() && schedule.parallel != Schedule::Parallel::rows;
+    const bool by_channel = (!f.reductions.empty() || schedule.join) && schedule.parallel != Schedule::Parallel::rows;
     Var tasks("tasks"), task("task");
 
     // The channels of a task go together, sample by sample: their rows are neighbours in memory.
@@ -90,10 +107,17 @@ void apply_planar_cpu(BatchNormFuncs& f, const Schedule& schedule) {
         return loops;
     };
     f.tensors.split(c, task, c, schedule.task, TailStrategy::GuardWithIf);
-    vectorize_tensors(f, s, schedule);
+    Var row("row");
+    if (schedule.join) f.tensors.fuse(s, c, row);
+    vectorize_tensors(f, schedule.join ? row : s, schedule);
     const bool by_samples = schedule.parallel == Schedule::Parallel::samples;
     if (by_channel) {
-        f.tensors.reorder(s, c, n, task);
+        if (schedule.join) {
+            f.tensors.reorder(row, n, task);
+            join_rows(f, task);
+        } else {
+            f.tensors.reorder(s, c, n, task);
+        }
         if (parallel) f.tensors.parallel(by_samples ? n : task);
         for (Func& v : channel_values(f)) v.compute_at(f.tensors, task).store_in(MemoryType::Stack);
         for (Reduction& r : f.reductions) {
@@ -118,6 +142,7 @@ void apply_planar_cpu(BatchNormFuncs& f, const Schedule& schedule) {
             r.chunk.parallel(sample);
             place_in_chunk(r, LoopLevel(r.chunk, k), l, numerics::planar::lanes, order);
         }
+        if (!f.channel_results.defined()) return;
         f.channel_results.split(c, task, c, schedule.task, TailStrategy::GuardWithIf);
         if (parallel && !by_samples) f.channel_results.parallel(task);
         f.channel_results.compute_with(f.tensors, task);

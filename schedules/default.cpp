@@ -100,10 +100,18 @@
 //             1.2 to 1.27 times as fast, 256x56x56 with a residual 1.15 to 1.21, with a second branch 1.24; 128x56x56
 //             0.98 to 1.03), in backward of slabs of more than 1.2 L2 caches of the model alone (256x56x56 1.17 times
 //             as fast, with prefetch 1.07; 64x112x112 1.07; with a second branch 1.13).
+//   join      planar, where rows are no whole lines (7x7, 14x14) but those of some channels are: in backward of two
+//             results (a residual's or a second branch's gradient) of 16 samples and more (2048x7x7 1.34 and 1.53 times
+//             as fast, 1024x14x14 1.35 and 1.37, of 128 samples 1.7 to 2.0; from the cache 160x7x7 1.25, 96x14x14 1.2,
+//             256x10x10 1.2; of 8 samples 0.95 to 1.12, of 4 0.7), and in inference of 8 and more that is streamed
+//             (2048x7x7 1.23, with a residual 1.28, 14x14 0.99 to 1.05, under hardswish 1.18). Not with one result,
+//             whose slabs are read twice (training 0.62 to 1.03, backward 0.75 to 1.03).
 //   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward from memory: 32, whole pairs of
 //             lines (on AVX-512 1.08 to 1.15 times as fast, on AVX2 the same; backward with 16 instead 0.97 to 1.04 and
 //             1.0 to 1.11), and on one thread too (32x128: training 1.1, backward 1.15). Less where a streamed row is
-//             no multiple.
+//             no multiple, but not of silu, which computes for longer than it waits (14x14 from memory stored through
+//             the cache in whole vectors, beside streamed in vectors of 4: training 2.1 to 2.3 times as fast, backward
+//             1.7 to 1.8, inference 2.2).
 
 #include <algorithm>
 
@@ -312,11 +320,34 @@ int repeats(const Schedule& s, const Known& k) {
     return k.moved.read == 1 ? 8 : k.caches.asks;
 }
 
+// Rows that are no whole lines, of as many channels as make whole ones, and 2 KB.
+void join(Schedule& s, const Known& k) {
+    const std::int64_t row = k.spec.inner;
+    const bool known = k.spec.view == View::planar && row != any_extent && k.spec.channels != any_extent;
+    const std::int64_t fewest_measured = k.reduces ? 16 : 8;
+    if (!known || k.spec.outer < fewest_measured || stream_alignment(k.spec) == 64 || needs_large(k.spec)) return;
+    constexpr std::int64_t line = 64, run = 2 << 10;
+    Schedule joined = s;
+    joined.join = true;
+    joined.vector = 16;
+    joined.unroll = 1;
+    joined.task = 2;
+    const auto bytes = [&] { return row * joined.task * k.element; };
+    while ((bytes() % line != 0 || bytes() < run) && k.channels % (2 * joined.task) == 0) joined.task *= 2;
+    if (bytes() % line != 0 || k.channels / joined.task < 8) return;
+    if (joined.parallel == Schedule::Parallel::rows && !k.reduces) joined.parallel = Schedule::Parallel::channels;
+    if (k.slabs() * joined.task > 4 * static_cast<double>(k.caches.l2) || !is_legal(joined, k.spec)) return;
+    s = joined;
+}
+
 // For tensors that leave the cache.
 void stream(Schedule& s, const Known& k) {
+    if (!k.reduces) join(s, k);
     Schedule streamed = s;
     streamed.store = Schedule::Store::stream;
-    const auto fits = [&] { return is_legal(streamed, k.spec) && k.run % (streamed.vector * streamed.unroll) == 0; };
+    const auto fits = [&] {
+        return is_legal(streamed, k.spec) && row_of(k.spec, streamed) % (streamed.vector * streamed.unroll) == 0;
+    };
     while (!fits() && (streamed.unroll > 1 || streamed.vector > k.narrowest)) {
         if (streamed.unroll > 1) {
             streamed.unroll /= 2;
@@ -324,26 +355,28 @@ void stream(Schedule& s, const Known& k) {
             streamed.vector /= 2;
         }
     }
-    if (is_legal(streamed, k.spec)) s = streamed;
-    const bool past = s.store == Schedule::Store::stream, in_pieces = past && stream_alignment(k.spec) != 64;
+    const bool is_too_narrow = k.spec.activation == Activation::silu && streamed.vector < s.vector;
+    if (is_legal(streamed, k.spec) && !is_too_narrow) s = streamed;
+    const bool past = s.store == Schedule::Store::stream, in_pieces = past && stream_alignment(k.spec, s) != 64;
     if (in_pieces && s.prefetch > 0 && k.spec.view == View::planar && k.two_results() && k.caches.drops_prefetches) {
         s.task = 1;
         s.prefetch = 2;
     }
     // Each prefetch costs, so only where the stores leave the caches to it.
-    if (past && s.parallel == Schedule::Parallel::channels && !k.caches.drops_prefetches && k.run_can_be_fetched()) {
+    const bool by_channels = k.reduces && s.parallel == Schedule::Parallel::channels;
+    if (past && by_channels && !k.caches.drops_prefetches && k.run_can_be_fetched()) {
         s.prefetch = k.slabs() <= 2 * static_cast<double>(k.caches.l2) ? 1 : 0;
     }
     if (k.spec.view == View::interleaved) s.ahead = pages_ahead(k);
-    if (k.spec.view == View::planar) fetch_samples(s, k);
+    if (k.spec.view == View::planar && !s.join) fetch_samples(s, k);
     s.repeat = repeats(s, k);
 }
 
 }  // namespace
 
-double streamed_share(const KernelSpec& spec, const CacheModel& caches) {
+double streamed_share(const KernelSpec& spec, const Schedule& schedule, const CacheModel& caches) {
     if (spec.op == Op::inference || spec.view == View::interleaved) return caches.streams;
-    return stream_alignment(spec) == 64 ? caches.streams_lines : caches.streams_pieces;
+    return stream_alignment(spec, schedule) == 64 ? caches.streams_lines : caches.streams_pieces;
 }
 
 Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
@@ -360,7 +393,8 @@ Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches) {
         by_rows(s, k);
     }
     if (k.reduces && spec.view == View::interleaved) interleaved_sums(s, k);
-    if (k.l3s() > streamed_share(spec, caches)) stream(s, k);
+    if (k.moved.written == 2) join(s, k);
+    if (k.l3s() > streamed_share(spec, s, caches)) stream(s, k);
     return s;
 }
 

@@ -60,13 +60,6 @@ int longest_statistics_block(const KernelSpec& spec, int vector) {
     return threads / numerics::interleaved::chunks_per_group * statistics_width(spec, vector);
 }
 
-std::int64_t planar_chunks(const KernelSpec& spec) {
-    using namespace numerics::planar;
-    const std::int64_t per_row = (spec.inner + chunk_elements - 1) / chunk_elements;
-    const std::int64_t rows = std::clamp<std::int64_t>(chunk_elements / spec.inner, 1, chunk_rows);
-    return per_row * ((spec.outer + rows - 1) / rows);
-}
-
 std::int64_t staged_bytes(const KernelSpec& spec) {
     using numerics::planar::lanes;
     if (spec.op == Op::inference || spec.view != View::planar || spec.outer == any_extent || spec.inner == any_extent) {

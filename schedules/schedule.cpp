@@ -1,5 +1,6 @@
 #include "schedules/schedule.h"
 
+#include <algorithm>
 #include <charconv>
 #include <numeric>
 #include <sstream>
@@ -34,12 +35,12 @@ E named(const std::string& key, const std::string& text, const NamedValue<E> (&n
     throw ScheduleError("schedule." + key + ": found \"" + text + "\"; allowed: " + allowed);
 }
 
-int number(const std::string& key, const std::string& text, int least) {
+int number(const std::string& key, const std::string& text, int least, int most = 1 << 20) {
     int value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size() || value < least || value > (1 << 20)) {
+    if (error != std::errc() || end != text.data() + text.size() || value < least || value > most) {
         throw ScheduleError("schedule." + key + ": found \"" + text + "\"; allowed: a number from " +
-                            std::to_string(least) + " to 1048576");
+                            std::to_string(least) + " to " + std::to_string(most));
     }
     return value;
 }
@@ -55,6 +56,7 @@ std::string to_text(const Schedule& s) {
         << " store=" << name_of(s.store, store_names);
     if (s.steps > 0) out << " steps=" << s.steps;
     if (s.repeat > 1) out << " repeat=" << s.repeat;
+    if (s.join) out << " join=1";
     if (s.threads > 0) out << " threads=" << s.threads;
     return out.str();
 }
@@ -75,7 +77,7 @@ Schedule parse_schedule(const std::string& text, const Schedule& base) {
         } else if (key == "parallel") {
             s.parallel = named(key, value, parallel_names);
         } else if (key == "task") {
-            s.task = number(key, value, 1);
+            s.task = number(key, value, 1, longest_task);
         } else if (key == "block") {
             s.block = number(key, value, 0);
         } else if (key == "prefetch") {
@@ -86,13 +88,15 @@ Schedule parse_schedule(const std::string& text, const Schedule& base) {
             s.ahead = number(key, value, 0);
         } else if (key == "repeat") {
             s.repeat = number(key, value, 1);
+        } else if (key == "join") {
+            s.join = number(key, value, 0, 1) == 1;
         } else if (key == "store") {
             s.store = named(key, value, store_names);
         } else {
             throw ScheduleError(
                 "schedule: found \"" + item +
                 "\"; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, steps=, ahead=, repeat=, "
-                "store=, threads=");
+                "join=, store=, threads=");
         }
     }
     return s;
@@ -104,7 +108,7 @@ Schedule spec_schedule(const std::string& text, const KernelSpec& spec, const Sc
         if (is_legal(s, spec)) return s;
         std::vector<std::string> offs;  // of the fallback's keys: one will do, or several
         for (const std::string off :
-             {"steps=0", "prefetch=0", "ahead=0", "repeat=1", "block=0", "store=cached", "unroll=1"}) {
+             {"steps=0", "prefetch=0", "ahead=0", "repeat=1", "block=0", "join=0", "store=cached", "unroll=1"}) {
             if (text.find(off.substr(0, off.find('=') + 1)) == std::string::npos) offs.push_back(off);
         }
         for (const std::string& off : offs) {
@@ -139,11 +143,31 @@ Traffic traffic(const KernelSpec& spec) {
     return {};
 }
 
-int stream_alignment(const KernelSpec& spec) {
-    const std::int64_t row = spec.view == View::planar ? spec.inner : spec.channels;
+std::int64_t row_of(const KernelSpec& spec, const Schedule& schedule) {
+    if (spec.view == View::interleaved) return spec.channels;
+    return schedule.join ? spec.inner * schedule.task : spec.inner;
+}
+
+int stream_alignment(const KernelSpec& spec, const Schedule& schedule) {
+    const std::int64_t row = row_of(spec, schedule);
     if (row == any_extent) return 0;
     const auto bytes = static_cast<int>(std::gcd(row * element_bytes(spec.dtype), std::int64_t{64}));
     return bytes >= 16 ? bytes : 0;
+}
+
+Schedule apart(const Schedule& joined, const KernelSpec& spec) {
+    Schedule s = joined;
+    s.join = false;
+    if (spec.op == Op::inference && s.parallel == Schedule::Parallel::channels) s.parallel = Schedule::Parallel::rows;
+    s.store = Schedule::Store::cached;
+    return s;
+}
+
+std::int64_t planar_chunks(const KernelSpec& spec) {
+    using namespace numerics::planar;
+    const std::int64_t per_row = (spec.inner + chunk_elements - 1) / chunk_elements;
+    const std::int64_t rows = std::clamp<std::int64_t>(chunk_elements / spec.inner, 1, chunk_rows);
+    return per_row * ((spec.outer + rows - 1) / rows);
 }
 
 bool has_chunks_side_by_side(const Schedule& schedule) {
@@ -182,9 +206,10 @@ void check_gpu(const Schedule& s, const KernelSpec& spec) {
     if (s.threads < 32 || s.threads > 1024) refuse("threads", std::to_string(s.threads), "allowed: 32 to 1024");
     if (s.unroll > 16) refuse("unroll", std::to_string(s.unroll), "allowed: 1 to 16");
     if (s.task > longest_task) refuse("task", std::to_string(s.task), "allowed: 1 to " + std::to_string(longest_task));
-    if (s.prefetch != 0 || s.steps != 0 || s.ahead != 0 || s.repeat != 1 || s.store != Schedule::Store::cached) {
+    if (s.prefetch != 0 || s.steps != 0 || s.ahead != 0 || s.repeat != 1 || s.join ||
+        s.store != Schedule::Store::cached) {
         refuse("threads", std::to_string(s.threads),
-               "a GPU's schedule has prefetch=0, steps=0, ahead=0, repeat=1 and store=cached");
+               "a GPU's schedule has prefetch=0, steps=0, ahead=0, repeat=1, join=0 and store=cached");
     }
     if (s.parallel != Schedule::Parallel::channels && s.parallel != Schedule::Parallel::rows) {
         refuse("parallel", name_of(s.parallel, parallel_names), "allowed on a GPU: channels, rows");
@@ -215,6 +240,29 @@ void check_gpu(const Schedule& s, const KernelSpec& spec) {
     }
 }
 
+void check_joined(const Schedule& s, const KernelSpec& spec) {
+    const auto refuse = [&](const std::string& why) { refuse_for(spec, "join", "1", why + "; allowed: 0"); };
+    const bool masked = saves_mask(spec.activation, spec.residual);
+    if (spec.view != View::planar) refuse("only rows of the planar view are joined");
+    if (s.parallel != Schedule::Parallel::channels && s.parallel != Schedule::Parallel::none) {
+        refuse("the channels of a task are, by channels");
+    }
+    if (needs_large(spec)) refuse("N, C and S must be fixed, and their product below 2^31");
+    if (spec.op == Op::train_forward && masked) refuse("each row's mask begins with a byte of its own");
+    if (spec.op == Op::backward && masked && spec.inner < 8) refuse("a row of a mask has less than a byte");
+    if (s.task < 2 || spec.channels % s.task != 0) {
+        refuse("task=" + std::to_string(s.task) + " is not several channels, or they do not divide the " +
+               std::to_string(spec.channels));
+    }
+    if (row_of(spec, s) % (s.vector * s.unroll) != 0) {
+        refuse("a row of " + std::to_string(row_of(spec, s)) + " elements is no whole turns of vector * unroll");
+    }
+    if (row_of(spec, s) > longest_joined_row) {
+        refuse("a row would have " + std::to_string(row_of(spec, s)) + " elements, more than " +
+               std::to_string(longest_joined_row));
+    }
+}
+
 }  // namespace
 
 void check_legal(const Schedule& s, const KernelSpec& spec) {
@@ -237,9 +285,10 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
             refuse("unroll", std::to_string(s.unroll), "with a mask vector * unroll is 8, 16, 32 or 64");
         }
     }
-    if (s.parallel == Schedule::Parallel::channels && !(reduces && spec.view == View::planar)) {
+    if (s.parallel == Schedule::Parallel::channels && !(spec.view == View::planar && (reduces || s.join))) {
         refuse("parallel", "channels",
-               "only planar train_forward and backward work channel by channel; allowed: none, rows" +
+               "only planar train_forward and backward, and inference with join=1, work channel by channel; allowed: "
+               "none, rows" +
                    std::string(reduces && spec.view == View::interleaved ? ", chunks" : ""));
     }
     if (s.parallel == Schedule::Parallel::chunks && !(reduces && spec.view == View::interleaved)) {
@@ -269,6 +318,7 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
                        " a channel; allowed: 1 to " + std::to_string(most));
         }
     }
+    if (s.join) check_joined(s, spec);
     if (s.block != 0 && !(reduces && spec.view == View::interleaved)) {
         refuse("block", std::to_string(s.block),
                "only interleaved train_forward and backward have channel blocks; allowed: 0");
@@ -311,8 +361,8 @@ void check_legal(const Schedule& s, const KernelSpec& spec) {
     }
     if (s.block % 16 != 0) refuse("block", std::to_string(s.block), "allowed: 0 or a multiple of 16");
     if (s.store == Schedule::Store::stream) {
-        const std::int64_t row = spec.view == View::planar ? spec.inner : spec.channels;
-        if (stream_alignment(spec) == 0) {
+        const std::int64_t row = row_of(spec, s);
+        if (stream_alignment(spec, s) == 0) {
             refuse("store", "stream", "a row must be whole 16-byte pieces; allowed: cached");
         }
         // Of f32 what is left of a row is whole pieces, and is stored as such.

@@ -14,8 +14,8 @@ namespace fusebn {
 struct Schedule {
     enum class Parallel {
         none,      // one thread, one loop
-        channels,  // planar train_forward and backward: a task is a run of channels, from the first sum to the last
-                   // store
+        channels,  // planar train_forward and backward, and joined inference: a task is a run of channels, from the
+                   // first sum to the last store
         rows,      // a task is a run of samples or rows; statistics and apply are separate loops
         chunks,    // the same, but interleaved sums share chunks out, not groups of them: for few rows
         samples,   // planar train_forward and backward: one run of channels after the other, of which the threads share
@@ -49,6 +49,9 @@ struct Schedule {
     // miss buffers are full.
     int repeat = 1;
     Store store = Store::cached;
+    // planar by channels: the rows of a task's channels, which are neighbours in memory, are one row of the apply loop,
+    // and the values of each channel are laid out beside its elements. For rows that are no whole lines.
+    bool join = false;
 };
 bool operator==(const Schedule& a, const Schedule& b);
 
@@ -62,11 +65,17 @@ struct Traffic {
 };
 Traffic traffic(const KernelSpec& spec);
 
+// Elements of a row of the apply loop, maybe any_extent.
+std::int64_t row_of(const KernelSpec& spec, const Schedule& schedule = {});
+
 // Bytes that the addresses and outer strides of what is written must be multiples of for store=stream: what
 // rows one behind the other keep.
 // 64 where a row is made of whole lines; at least 16, the smallest non-temporal vector. Lines that two rows share are
 // then filled by one task, one row after the other. 0: such rows cannot be streamed.
-int stream_alignment(const KernelSpec& spec);
+int stream_alignment(const KernelSpec& spec, const Schedule& schedule = {});
+
+// A joined schedule's like for tensors whose channels have gaps between them.
+Schedule apart(const Schedule& joined, const KernelSpec& spec);
 
 class ScheduleError : public std::runtime_error {
 public:
@@ -87,6 +96,9 @@ bool has_chunks_side_by_side(const Schedule& schedule);
 
 // By samples all chunks of a run of channels are there at once, on the stack: at most so many.
 inline constexpr int most_chunks_of_a_run = 1024;
+
+// Elements of a joined row, which is whole turns of vector * unroll: what is laid out for them is on the stack.
+inline constexpr std::int64_t longest_joined_row = 1024;
 
 // Throws ScheduleError where `schedule` is not in the legal space of `spec`: says which key, why, what is allowed.
 void check_legal(const Schedule& schedule, const KernelSpec& spec);
@@ -136,7 +148,7 @@ inline constexpr std::string_view modelled_processors[] = {"AuthenticAMD family 
 CacheModel model_for(std::string_view processor, CacheModel caches);
 
 // Beyond which share of the L3 cache a kernel's tensors, together, are stored past it.
-double streamed_share(const KernelSpec& spec, const CacheModel& caches);
+double streamed_share(const KernelSpec& spec, const Schedule& schedule, const CacheModel& caches);
 
 // The schedule for a kernel that nobody has tuned. The model is in the .cpp.
 Schedule default_schedule(const KernelSpec& spec, const CacheModel& caches = {});

@@ -72,15 +72,16 @@ struct LoadedVariant {
 
     LoadedVariant(const ManifestKernel& kernel, const CompiledVariant& v)
         : object(read_file(v.object)), schedule(to_text(v.variant.schedule)) {
-        const int alignment = entry_alignment(kernel, v.variant);
+        const Demands demands = demands_of(kernel, v.variant);
         const auto entry = [&](const std::string& symbol) {
             return reinterpret_cast<fusebn_entry>(object.address(symbol));
         };
         row.isa = static_cast<std::int32_t>(v.variant.isa);
-        row.y_alignment = alignment > 0 ? alignment : element_bytes(kernel.kernel.dtype);
+        row.y_alignment = demands.alignment > 0 ? demands.alignment : element_bytes(kernel.kernel.dtype);
+        row.dense = demands.dense;
         row.schedule = schedule.c_str();
         row.entry = entry(v.variant.symbol);
-        if (alignment > 0) row.entry_unaligned = entry(v.variant.symbol + "_unaligned");
+        if (demands.any()) row.entry_unaligned = entry(v.variant.symbol + "_unaligned");
     }
 };
 

@@ -100,9 +100,11 @@ std::vector<Schedule> schedule_space(const KernelSpec& spec, const Schedule& bas
                                 for (const int unroll : with({1, 2, 4, 8}, base.unroll)) {
                                     for (const int repeat : {1, 4, 8}) {
                                         if (repeat > 1 && prefetch == 0 && (ahead == 0 || once)) continue;
-                                        const Schedule s{vector,   unroll, 0,     parallel, task, block,
-                                                         prefetch, steps,  ahead, repeat,   store};
-                                        if (!(s == base)) keep(s);
+                                        for (const bool join : {false, true}) {
+                                            const Schedule s{vector,   unroll, 0,     parallel, task,  block,
+                                                             prefetch, steps,  ahead, repeat,   store, join};
+                                            if (!(s == base)) keep(s);
+                                        }
                                     }
                                 }
                             }
@@ -130,7 +132,7 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
     // Sums, with nothing under way; but where two tasks' slabs exceed the L2 cache, what is fetched early may push out
     // what is read next (backward 64x56x56 on a machine with 1 MB: 1.2 times as fast without, and a sample ahead).
     const bool by_samples = s.parallel == Schedule::Parallel::samples;
-    const bool crowded = size.slab * s.task > 1.2 * l2, past = beyond || l3s > streamed_share(spec, caches);
+    const bool crowded = size.slab * s.task > 1.2 * l2, past = beyond || l3s > streamed_share(spec, s, caches);
     const bool samples = by_channel && l3s > 3 && caches.samples == CacheModel::Samples::from_memory;
     const bool alone = samples && spec.op == Op::backward && crowded;
     const bool fits = size.slab * s.task <= 2 * l2 && s.store == Schedule::Store::stream && !alone;
@@ -163,7 +165,10 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
         if (1.0 * numerics::interleaved::chunk_rows * s.block * size.element * moved.read_twice > l2) cost *= 1.1;
         if (s.block < 64) cost *= 1.1;
     }
-    if (s.vector < 8) cost *= 1.1;
+    // Rows that are no whole lines share them with their neighbours, twice as many in two results.
+    const bool in_lines = stream_alignment(spec, s) == 64 || spec.view == View::interleaved;
+    if (!in_lines) cost *= moved.written == 2 ? 1.25 : 1.02;
+    if (s.vector < 8) cost *= spec.activation == Activation::silu ? 2 : 1.1;
     if (s.vector == 8) cost *= 1.03;
     if (s.unroll == 1) cost *= 1.02;
 
@@ -184,7 +189,8 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
         return all + cost * turns(samples_of_run) + runs * (2 * loop_bytes + samples_of_run * task_bytes);
     }
     const std::int64_t units = spec.view == View::planar ? spec.channels : spec.outer;
-    const double rows = by_channel || spec.view == View::interleaved ? 1 : static_cast<double>(spec.outer);
+    const bool in_runs = by_channel || s.parallel == Schedule::Parallel::channels;
+    const double rows = in_runs || spec.view == View::interleaved ? 1 : static_cast<double>(spec.outer);
     const double count = std::ceil(static_cast<double>(units) / s.task) * rows;
     return all + cost * turns(count) + count * task_bytes;
 }
@@ -192,7 +198,7 @@ double predicted_cost(const KernelSpec& spec, const Schedule& s, const CacheMode
 int distance(const Schedule& a, const Schedule& b) {
     return (a.vector != b.vector) + (a.unroll != b.unroll) + (a.threads != b.threads) + (a.parallel != b.parallel) +
            (a.task != b.task) + (a.block != b.block) + (a.prefetch != b.prefetch || a.steps != b.steps) +
-           (a.ahead != b.ahead) + (a.repeat != b.repeat) + (a.store != b.store);
+           (a.ahead != b.ahead) + (a.repeat != b.repeat) + (a.store != b.store) + (a.join != b.join);
 }
 
 }  // namespace fusebn

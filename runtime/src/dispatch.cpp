@@ -58,24 +58,35 @@ const fusebn_variant* best_variant(const std::vector<const fusebn_variant*>& var
     return best;
 }
 
-// Whether the outer strides that a tensor steps by are multiples of what the variant asks.
-bool has_aligned_strides(const Operand& tensor, const Call& call, std::int64_t alignment) {
+bool steps_channels(const Call& call) { return call.shape.view == View::planar && call.shape.channels > 1; }
+
+// Whether the outer strides that a tensor steps by are multiples of what the variant asks; `dense`: those of its runs
+// of channels.
+bool has_aligned_strides(const Operand& tensor, const Call& call, std::int64_t alignment, bool dense = false) {
     const std::int64_t element = element_bytes(call.dtype);
     if (call.shape.outer > 1 && tensor.outer_stride * element % alignment != 0) return false;
-    const bool steps_channels = call.shape.view == View::planar && call.shape.channels > 1;
-    return !steps_channels || tensor.channel_stride * element % alignment == 0;
+    return dense || !steps_channels(call) || tensor.channel_stride * element % alignment == 0;
 }
 bool has_aligned_address(const Operand& tensor, std::int64_t alignment) {
     return reinterpret_cast<std::uintptr_t>(tensor.data) % static_cast<std::uintptr_t>(alignment) == 0;
 }
 
 // The name of a tensor that the variant cannot take, or null: of an output, whose stores may be streaming ones.
-const char* unaligned_output(const Call& call, std::int64_t alignment) {
+const char* unaligned_output(const Call& call, const fusebn_variant& variant) {
     for (const Role role : output_roles) {
         const Operand& output = call[role];
         if (output.name == nullptr) continue;
-        if (!has_aligned_address(output, alignment) || !has_aligned_strides(output, call, alignment))
+        if (!has_aligned_address(output, variant.y_alignment) ||
+            !has_aligned_strides(output, call, variant.y_alignment, variant.dense != 0))
             return output.name;
+    }
+    return nullptr;
+}
+// Of one with gaps between channels.
+const char* parted_tensor(const Call& call) {
+    if (!steps_channels(call)) return nullptr;
+    for (const Operand& tensor : call.operands) {
+        if (tensor.name != nullptr && tensor.channel_stride != call.shape.inner) return tensor.name;
     }
     return nullptr;
 }
@@ -119,6 +130,9 @@ const char* fault(const fusebn_kernel& row) {
     for (int i = 0; i < row.variant_count; ++i) {
         if (row.variants[i].entry == nullptr) return "a variant has no entry";
         if (row.variants[i].schedule == nullptr) return "a variant has no schedule";
+        if (row.variants[i].dense != 0 && row.variants[i].entry_unaligned == nullptr) {
+            return "a variant that takes no gaps between channels has no second entry";
+        }
     }
     return nullptr;
 }
@@ -203,14 +217,17 @@ Choice KernelIndex::find_in_view(Op op, Residual residual, const Call& call) con
         if (!fits(*row, call) || (far == Reach::large && row->large == 0)) continue;
         const fusebn_variant* variant = best_variant(variants, range.lowest, range.highest);
         if (variant == nullptr) continue;
-        if (variant->entry_unaligned != nullptr && variant->y_alignment > 1) {
-            const std::int32_t alignment = variant->y_alignment;
-            if (const char* name = device_text_.empty() ? unaligned_output(call, alignment)
-                                                        : unaligned_on_device(call, alignment, opaque_)) {
+        if (variant->entry_unaligned == nullptr) return Choice{row, variant, variant->entry};
+        if (const char* name = variant->dense != 0 ? parted_tensor(call) : nullptr) {
+            return Choice{row, variant, variant->entry_unaligned, nullptr, name};
+        }
+        if (variant->y_alignment > 1) {
+            if (const char* name = device_text_.empty() ? unaligned_output(call, *variant)
+                                                        : unaligned_on_device(call, variant->y_alignment, opaque_)) {
                 return Choice{row, variant, variant->entry_unaligned, name};
             }
         }
-        return Choice{row, variant, variant->entry, nullptr};
+        return Choice{row, variant, variant->entry};
     }
     return Choice();
 }
@@ -315,6 +332,7 @@ std::string describe(const Choice& choice) {
             is_device(static_cast<InstructionSet>(variant.isa)) ? " without vectors: " : " without streaming: ",
             choice.unaligned, " is not aligned");
     }
+    if (choice.parted != nullptr) text += sentence(" apart: ", choice.parted, " has gaps between channels");
     return text;
 }
 

@@ -16,6 +16,7 @@ struct Choice {
     const fusebn_variant* variant = nullptr;
     fusebn_entry entry = nullptr;     // null: no choice
     const char* unaligned = nullptr;  // the tensor for which `entry` is the one without streaming
+    const char* parted = nullptr;     // the same of the one that joins no rows, for it has gaps between channels
 };
 
 // The rows of a library that one layer can use, in the order of preference.

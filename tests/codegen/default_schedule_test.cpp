@@ -71,7 +71,7 @@ TEST(DefaultSchedule, StreamsOnlyWhatHardlyFitsTheCache) {
         EXPECT_TRUE(streams(planar(op, 32, 64, 12544), 32 << 20));
         EXPECT_FALSE(streams(planar(op, 1, 64, 784), 32 << 20));
         EXPECT_TRUE(streams(planar(op, 1, 64, 784), 64 << 10));
-        EXPECT_FALSE(streams(planar(op, 32, 2048, 49), 1 << 20)) << "a row is not whole 16-byte pieces";
+        EXPECT_FALSE(streams(planar(op, 32, 2049, 49), 1 << 20)) << "a row is not whole 16-byte pieces";
         EXPECT_TRUE(streams(interleaved(op, 1 << 20, 64), 32 << 20));
     }
     // 24.5 MB of 32.
@@ -127,7 +127,7 @@ TEST(DefaultSchedule, StreamsSoonerWhereTheL3CacheIsSlowToWriteTo) {
 // In pieces of 16 bytes, though a mask is written by whole bytes: eight elements and what is left.
 TEST(DefaultSchedule, StreamsRowsBesideAMaskThatAreNoWholeTurns) {
     for (const Op op : {Op::train_forward, Op::backward}) {
-        const Schedule s = default_schedule(with(planar(op, 32, 1024, 196), Residual::add));
+        const Schedule s = default_schedule(with(planar(op, 32, 1022, 196), Residual::add));
         EXPECT_EQ(s.store, Schedule::Store::stream);
         EXPECT_EQ(s.vector * s.unroll, 8);
     }
@@ -137,7 +137,7 @@ TEST(DefaultSchedule, StreamsRowsBesideAMaskThatAreNoWholeTurns) {
 
 TEST(DefaultSchedule, TakesChannelsOneByOneWhereTwoResultsAreStreamedInPieces) {
     const auto schedule = [](Op op, Residual residual, std::int64_t inner) {
-        return default_schedule(with(planar(op, 32, 1024, inner), residual));
+        return default_schedule(with(planar(op, 32, 1022, inner), residual));
     };
     EXPECT_EQ(schedule(Op::backward, Residual::batch_norm, 196).task, 1);
     EXPECT_EQ(schedule(Op::backward, Residual::batch_norm, 196).prefetch, 2);
@@ -155,6 +155,52 @@ TEST(DefaultSchedule, StreamsInTurnsOfAPowerOfTwo) {
             EXPECT_EQ(turn & (turn - 1), 0) << kernel_name(k) << " " << to_text(s);
         }
     }
+}
+
+// Into whole lines, where two results share them or where nothing else would stream them.
+TEST(DefaultSchedule, JoinsRowsThatAreNoWholeLines) {
+    const auto schedule = [](const KernelSpec& spec) { return default_schedule(spec, model_for(another_xeon, {})); };
+    for (const auto& [side, run] : {std::pair{49, 16}, {196, 4}, {100, 8}, {50, 16}}) {
+        for (const Residual residual : {Residual::add, Residual::batch_norm}) {
+            const KernelSpec two = with(planar(Op::backward, 32, 512, side), residual);
+            const Schedule s = schedule(two);
+            EXPECT_TRUE(s.join) << side;
+            EXPECT_EQ(s.task, run) << side;
+            EXPECT_EQ(stream_alignment(two, s), 64) << side;
+            EXPECT_EQ(s.vector * s.unroll, 16) << side;
+            EXPECT_FALSE(schedule(with(planar(Op::train_forward, 32, 512, side), residual)).join);
+            EXPECT_FALSE(schedule(with(planar(Op::backward, 8, 512, side), residual)).join) << "few samples";
+        }
+        EXPECT_FALSE(schedule(planar(Op::backward, 32, 512, side)).join) << "one result";
+    }
+    const Schedule large = schedule(with(planar(Op::backward, 128, 512, 196), Residual::add));
+    EXPECT_TRUE(large.join && large.store == Schedule::Store::stream) << to_text(large);
+    EXPECT_EQ(large.prefetch, 1);
+    EXPECT_EQ(large.ahead, 0);
+    for (const KernelSpec& k :
+         {planar(Op::backward, 32, 512, 784), planar(Op::backward, 32, 510, 49), planar(Op::backward, 32, 64, 49),
+          planar(Op::backward, 32, 512, 169), planar(Op::backward, 1 << 12, 512, 196)}) {
+        EXPECT_FALSE(schedule(with(k, Residual::add)).join)
+            << kernel_name(k) << ": lines as it is, no run of lines, few tasks, too long, slabs that no cache holds";
+    }
+    const Schedule inference = schedule(planar(Op::inference, 32, 2048, 49));
+    EXPECT_TRUE(inference.join && inference.store == Schedule::Store::stream) << to_text(inference);
+    EXPECT_EQ(inference.parallel, Schedule::Parallel::channels);
+    EXPECT_FALSE(schedule(planar(Op::inference, 32, 256, 49)).join) << "in the cache";
+    EXPECT_FALSE(schedule(planar(Op::inference, 4, 16384, 49)).join) << "few samples";
+}
+
+TEST(DefaultSchedule, StreamsWhatComputesForLongInWholeVectorsAlone) {
+    for (const Op op : {Op::train_forward, Op::backward}) {
+        const Schedule s = default_schedule(planar(op, 32, 2048, 196, Activation::silu));
+        EXPECT_EQ(s.store, Schedule::Store::cached) << to_text(s);
+        EXPECT_EQ(s.vector, 16);
+        const Schedule lines = default_schedule(planar(op, 32, 2048, 256, Activation::silu));
+        EXPECT_EQ(lines.store, Schedule::Store::stream) << to_text(lines);
+        EXPECT_EQ(default_schedule(planar(op, 32, 2048, 196, Activation::hardswish)).store, Schedule::Store::stream);
+    }
+    const Schedule s = default_schedule(planar(Op::inference, 32, 2048, 196, Activation::silu));
+    EXPECT_TRUE(s.join && s.store == Schedule::Store::stream) << to_text(s);
 }
 
 TEST(DefaultSchedule, SharesChunksOutWhereTheyAreFewGroups) {
@@ -229,7 +275,7 @@ TEST(DefaultSchedule, FetchesSamplesAheadWhereAProcessorGainsByIt) {
     branches.dtype = DataType::bf16;
     EXPECT_EQ(default_schedule(branches, its).vector * default_schedule(branches, its).unroll, 32);
     branches.dtype = DataType::f32;
-    branches.channels = 1024;
+    branches.channels = 1022;
     branches.inner = 196;
     EXPECT_EQ(keys(branches), "prefetch=2 ahead=0");
     for (const KernelSpec& k : {train(256, 56), planar(Op::backward, 32, 64, 3136)}) {

@@ -21,8 +21,7 @@ int bytes_a_turn(const KernelSpec& spec, const Schedule& s) { return s.vector * 
 
 // Of a row, in bytes: what no turn takes whole.
 int left_of_row(const KernelSpec& spec, const Schedule& s) {
-    const std::int64_t row = spec.view == View::planar ? spec.inner : spec.channels;
-    return static_cast<int>(row % (s.vector * s.unroll)) * element_bytes(spec.dtype);
+    return static_cast<int>(row_of(spec, s) % (s.vector * s.unroll)) * element_bytes(spec.dtype);
 }
 
 // Of something that a loop has `in_one` times. LLVM emits backward's loop once for batch statistics and once for
@@ -53,7 +52,7 @@ TEST_P(StreamingStores, AreWhereTheScheduleSaysAndNowhereElse) {
 TEST_P(StreamingStores, AreNotInTheUnalignedForm) {
     row([](const KernelSpec&, const Schedule& schedule, const Kernel& kernel) {
         const std::vector<Function> unaligned = kernel.reached_from("entry_unaligned");
-        EXPECT_EQ(!unaligned.empty(), streams(schedule));
+        EXPECT_EQ(!unaligned.empty(), streams(schedule) || schedule.join);
         EXPECT_EQ(count(unaligned, is_streaming_store), 0);
     });
 }
@@ -71,7 +70,7 @@ TEST_P(StreamingStores, AreEveryVectorStoreToTensorsAndNoOther) {
         const int turn = bytes_a_turn(spec, schedule), left = left_of_row(spec, schedule);
         expect_in_every_loop(streamed_bytes, streams(schedule) ? traffic(spec).written * (turn + left) : 0, spec);
         // What is left of a row is one masked store there, and a vector may be several pieces here.
-        if (!streams(schedule) || left > 0) return;
+        if (!streams(schedule) || left > 0 || schedule.join) return;
         const std::vector<Function> aligned = kernel.reached_from("entry");
         const std::vector<Function> unaligned = kernel.reached_from("entry_unaligned");
         EXPECT_EQ(count(aligned, is_streaming_store) + count(aligned, is_ordinary_vector_store),
@@ -88,6 +87,23 @@ TEST_P(StreamingStores, AreAllThatATaskOverRowsStores) {
                 EXPECT_EQ(f.count(is_ordinary_vector_store), 0) << f.name;
             }
         }
+    });
+}
+
+using JoinedRows = OnEvery;
+
+// Element by element would be right too.
+TEST_P(JoinedRows, AreReadAndWrittenInVectors) {
+    row([](const KernelSpec&, const Schedule& schedule, const Kernel& kernel) {
+        if (!schedule.join) return;
+        const auto gathers = [](const Instruction& i) {
+            const bool inserts =
+                i.name.find("insertps") != std::string::npos || i.name.find("pinsr") != std::string::npos;
+            return i.name.find("gather") != std::string::npos || (inserts && i.operands.find('(') != std::string::npos);
+        };
+        // A vector that is gathered has one for each of its lanes; LLVM puts a few numbers of a channel together so.
+        constexpr int few = 4;
+        EXPECT_LT(count(kernel.reached_from("entry"), gathers), few);
     });
 }
 
@@ -286,6 +302,7 @@ TEST_P(MaskedLoads, AreWhereTheyAreNotWaitedForAndNowhereElse) {
 }
 
 INSTANTIATE_TEST_SUITE_P(On, StreamingStores, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
+INSTANTIATE_TEST_SUITE_P(On, JoinedRows, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
 INSTANTIATE_TEST_SUITE_P(On, Fences, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
 INSTANTIATE_TEST_SUITE_P(On, Prefetches, testing::ValuesIn(instruction_sets()), OnEvery::test_name);
 INSTANTIATE_TEST_SUITE_P(On, MaskedLoads, testing::ValuesIn(instruction_sets()), OnEvery::test_name);

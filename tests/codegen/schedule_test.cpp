@@ -24,6 +24,7 @@ TEST(ScheduleText, ReadsBackAsItWasWritten) {
                 s.unroll = 1 + count % 16;
                 s.parallel = parallel;
                 s.task = 1 + count * 1000;
+                s.join = count % 2 == 1;
                 s.block = 16 * count;
                 s.prefetch = count % 9;
                 s.steps = count % 3;
@@ -73,17 +74,20 @@ TEST(SpecSchedule, TurnsOffWhatTheDefaultHasAndTheTextDoesNotGoWith) {
 TEST(ScheduleText, AnswersEveryMistakeWithWhatIsAllowed) {
     const auto message = [](const std::string& text) { return refusal([&] { parse_schedule(text, {}); }); };
     const std::string keys =
-        "; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, steps=, ahead=, repeat=, store=, threads=";
+        "; allowed: vector=, unroll=, parallel=, task=, block=, prefetch=, steps=, ahead=, repeat=, join=, store=, "
+        "threads=";
     EXPECT_EQ(message("tile=4"), "schedule: found \"tile=4\"" + keys);
     EXPECT_EQ(message("vector"), "schedule.vector: found \"\"; allowed: a number from 1 to 1048576");
     EXPECT_EQ(message("=4"), "schedule: found \"=4\"" + keys);
     EXPECT_EQ(message("Vector=4"), "schedule: found \"Vector=4\"" + keys);
     for (const char* key : {"vector", "unroll", "task", "repeat"}) {
+        const std::string most = key == std::string("task") ? "65536" : "1048576";
         for (const char* value : {"", "0", "-1", "1048577", "99999999999999999999", "4x", "x", "1.5", "+4", "=4"}) {
             EXPECT_EQ(message(std::string(key) + "=" + value), std::string("schedule.") + key + ": found \"" + value +
-                                                                   "\"; allowed: a number from 1 to 1048576");
+                                                                   "\"; allowed: a number from 1 to " + most);
         }
     }
+    EXPECT_EQ(message("join=2"), "schedule.join: found \"2\"; allowed: a number from 0 to 1");
     for (const char* key : {"block", "prefetch", "ahead"}) {
         EXPECT_EQ(message(std::string(key) + "=0"), "");
         EXPECT_EQ(message(std::string(key) + "=-1"),
@@ -98,7 +102,7 @@ TEST(ScheduleText, AnswersEveryMistakeWithWhatIsAllowed) {
 
 TEST(ScheduleText, IsNotReadBeyondItsFirstMistake) {
     EXPECT_EQ(refusal([] { parse_schedule("vector=8 task=0 store=none", {}); }),
-              "schedule.task: found \"0\"; allowed: a number from 1 to 1048576");
+              "schedule.task: found \"0\"; allowed: a number from 1 to 65536");
 }
 
 struct Refusal {
@@ -118,9 +122,11 @@ TEST(LegalSpace, RefusesWithKeyKernelAndReason) {
         {inference, "vector=64", "vector: found 64", "allowed: 4, 8, 16, 32"},
         {inference, "unroll=17", "unroll: found 17", "allowed: 1 to 16"},
         {inference, "parallel=channels", "parallel: found channels",
-         "only planar train_forward and backward work channel by channel; allowed: none, rows"},
+         "only planar train_forward and backward, and inference with join=1, work channel by channel; allowed: none, "
+         "rows"},
         {rows_train, "parallel=channels", "parallel: found channels",
-         "only planar train_forward and backward work channel by channel; allowed: none, rows, chunks"},
+         "only planar train_forward and backward, and inference with join=1, work channel by channel; allowed: none, "
+         "rows, chunks"},
         {train, "parallel=chunks", "parallel: found chunks",
          "only interleaved train_forward and backward share chunks out; allowed: none, rows, channels, samples"},
         {inference, "parallel=samples", "parallel: found samples",
@@ -194,6 +200,33 @@ TEST(LegalSpace, RefusesWithKeyKernelAndReason) {
          "how far a sample is ahead is only known for samples of a fixed size; allowed: 0"},
         {planar(Op::backward, 1, 1, (1 << 26) + 1), "parallel=channels ahead=1", "ahead: found 1",
          "how far a sample is ahead is only known for samples of a fixed size; allowed: 0"},
+        {rows_train, "join=1 task=2", "join: found 1", "only rows of the planar view are joined; allowed: 0"},
+        {train, "join=1 parallel=rows task=2", "join: found 1", "the channels of a task are, by channels; allowed: 0"},
+        {train, "join=1 parallel=samples task=2", "join: found 1",
+         "the channels of a task are, by channels; allowed: 0"},
+        {planar(Op::train_forward, any, 16, 49), "join=1 task=16", "join: found 1",
+         "N, C and S must be fixed, and their product below 2^31; allowed: 0"},
+        {planar(Op::inference, 1 << 20, 64, 32), "join=1 task=2", "join: found 1",
+         "N, C and S must be fixed, and their product below 2^31; allowed: 0"},
+        {with(planar(Op::train_forward, 4, 16, 49), Residual::add), "join=1 task=16", "join: found 1",
+         "each row's mask begins with a byte of its own; allowed: 0"},
+        {with(planar(Op::backward, 4, 16, 7), Residual::add), "join=1 task=16", "join: found 1",
+         "a row of a mask has less than a byte; allowed: 0"},
+        {planar(Op::backward, 4, 16, 49), "join=1 task=1", "join: found 1",
+         "task=1 is not several channels, or they do not divide the 16; allowed: 0"},
+        {planar(Op::backward, 4, 16, 49), "join=1 task=3", "join: found 1",
+         "task=3 is not several channels, or they do not divide the 16; allowed: 0"},
+        {planar(Op::backward, 4, 16, 49), "join=1 task=16 unroll=2", "join: found 1",
+         "a row of 784 elements is no whole turns of vector * unroll; allowed: 0"},
+        {planar(Op::backward, 4, 16, 196), "join=1 task=8", "join: found 1",
+         "a row would have 1568 elements, more than 1024; allowed: 0"},
+        {planar(Op::inference, 4, 16, 49), "vector=4 threads=64 parallel=rows join=1", "vector: found 4",
+         "a row must be whole vectors"},
+        {planar(Op::inference, 4, 16, 48), "vector=4 threads=64 parallel=rows join=1", "threads: found 64",
+         "a GPU's schedule has prefetch=0, steps=0, ahead=0, repeat=1, join=0 and store=cached"},
+        {with(planar(Op::inference, 4, 16, 50), Residual::none, DataType::bf16),
+         "vector=4 parallel=channels task=2 join=1 store=stream", "store: found stream",
+         "a row must be whole 16-byte pieces; allowed: cached"},
         {planar(Op::inference, 4, 16, 49), "store=stream", "store: found stream",
          "a row must be whole 16-byte pieces; allowed: cached"},
         {planar(Op::inference, 4, 16, any), "store=stream", "store: found stream",
@@ -230,6 +263,11 @@ TEST(LegalSpace, TakesWhatTheRefusalsAllow) {
     EXPECT_EQ(legal(planar(Op::train_forward, any, 64, 256), "parallel=channels ahead=2"), "");
     EXPECT_EQ(legal(interleaved(Op::inference, any, 64), "vector=16 unroll=4 store=stream"), "");
     EXPECT_EQ(legal(planar(Op::inference, 4, 16, 196), "vector=16 unroll=4 store=stream"), "");
+    EXPECT_EQ(legal(planar(Op::inference, 4, 16, 49), "vector=4 unroll=7 parallel=channels task=4 join=1 store=stream"),
+              "");
+    EXPECT_EQ(legal(planar(Op::inference, 4, 16, 64), "parallel=none task=16 join=1"), "");
+    EXPECT_EQ(legal(with(planar(Op::backward, 4, 16, 8), Residual::add), "vector=8 parallel=channels task=2 join=1"),
+              "");
     // More than there is: one task, one block.
     EXPECT_EQ(legal(planar(Op::inference, 4, 16, 256), "parallel=rows task=1000"), "");
     EXPECT_EQ(legal(interleaved(Op::train_forward, 64, 32), "block=1024"), "");

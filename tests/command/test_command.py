@@ -104,6 +104,12 @@ class Arguments(Command):
         for command in (("build", "net.toml", "-o", "out"), ("tune", "net.toml", "--records", "r.jsonl")):
             self.assertIn("net.toml:6:12: kernel.schedule.vector: found 3 for ", self.refused(*command))
 
+    def test_a_schedule_that_no_target_takes_is_named(self):
+        self.write("net.toml", SPEC + 'schedule = "threads=64"\n')
+        result = self.run_tool("build", "net.toml", "-o", "out", "-q")
+        self.assertEqual(result.returncode, 0)
+        self.assertIn('fusebn: net.toml:6:12: kernel.schedule: "threads=64" is for devices', result.stderr)
+
 
 class TuneFiles(Command):
     """Whatever tune would write to is looked at before the search."""

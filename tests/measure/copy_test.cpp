@@ -21,7 +21,7 @@ namespace {
 constexpr std::int64_t l3 = 1 << 20;
 
 int none(void**) { return 0; }
-constexpr fusebn_variant variant{FUSEBN_ISA_X86_64, 1, "", none, nullptr, nullptr};
+constexpr fusebn_variant variant{FUSEBN_ISA_X86_64, 1, "", none, nullptr, nullptr, 0};
 
 // Of one table row that is never called.
 struct Kernel {

@@ -236,8 +236,15 @@ TEST_F(Forward, RefusesATableWithABrokenRow) {
     expect_broken([](fusebn_kernel& row) { row.extents[0] = 0; });
     expect_broken([](fusebn_kernel& row) { row.variant_count = 0; });
     expect_broken([](fusebn_kernel& row) { row.variants = nullptr; });
-    const fusebn_variant no_entry{0, 4, "s", nullptr, nullptr, nullptr};
+    const fusebn_variant no_entry{0, 4, "s", nullptr, nullptr, nullptr, 0};
     expect_broken([&](fusebn_kernel& row) { row.variants = &no_entry; });
+    fusebn_variant no_other = library_.table().kernels[0].variants[0];
+    no_other.dense = 1;
+    no_other.entry_unaligned = nullptr;
+    expect_broken([&](fusebn_kernel& row) {
+        row.variants = &no_other;
+        row.variant_count = 1;
+    });
     KernelTable no_rows = library_.table();
     no_rows.kernels = nullptr;
     BatchNorm1d layer(4, no_rows);

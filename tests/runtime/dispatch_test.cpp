@@ -161,6 +161,33 @@ TEST_F(Dispatch, UsesTheUnalignedEntryWhereYIsNotAligned) {
     EXPECT_TRUE(unaligned(Layout::NHWC, {2, 3, 3, 8}, 0, {90, 30, 10, 1}));
 }
 
+// A dense variant's: gaps between channels, and of alignment only that of the batch's stride.
+TEST_F(Dispatch, UsesTheEntryForAnyTensorsWhereChannelsHaveGaps) {
+    FakeVariant variant{InstructionSet::x86_64, 32, true};
+    variant.dense = true;
+    FakeLibrary library = generic_library(Activation::none, {variant});
+    BatchNorm2d layer(8, library.table());
+    const auto kernel_of = [&](const Extents& extents, const Extents& x_strides, const Extents& y_strides,
+                               std::size_t y_offset = 0) {
+        const Status s = layer.forward(tensor(static_cast<const float*>(x_), Layout::NCHW, extents, x_strides),
+                                       tensor(y_ + y_offset, Layout::NCHW, extents, y_strides));
+        EXPECT_TRUE(s.ok()) << s.message();
+        EXPECT_EQ(BatchNorm::last_kernel().find(']') + 1 == BatchNorm::last_kernel().size(), !fake_run.unaligned_entry);
+        return BatchNorm::last_kernel();
+    };
+    EXPECT_EQ(kernel_of({2, 8, 3, 3}, {}, {}).find(" apart"), std::string::npos) << "a channel stride of 36 bytes";
+    EXPECT_FALSE(fake_run.unaligned_entry);
+    EXPECT_EQ(kernel_of({2, 8, 3, 3}, {80, 9, 3, 1}, {80, 9, 3, 1}).find(" apart"), std::string::npos);
+    EXPECT_FALSE(fake_run.unaligned_entry);
+    EXPECT_NE(kernel_of({2, 8, 3, 3}, {80, 10, 3, 1}, {}).find(" apart: x has gaps between channels"),
+              std::string::npos);
+    EXPECT_NE(kernel_of({2, 8, 3, 3}, {}, {80, 10, 3, 1}).find(" apart: y has gaps between channels"),
+              std::string::npos);
+    EXPECT_NE(kernel_of({2, 8, 3, 3}, {}, {}, 1).find("y is not aligned"), std::string::npos);
+    EXPECT_NE(kernel_of({2, 8, 3, 3}, {}, {81, 9, 3, 1}).find("y is not aligned"), std::string::npos);
+    EXPECT_NE(kernel_of({8, 8, 1, 1}, {16, 2, 1, 1}, {}).find(" apart: x"), std::string::npos);
+}
+
 TEST_F(Dispatch, KeepsToTheOneEntryOfAVariantThatTakesAnyY) {
     FakeLibrary library = generic_library(Activation::none, {{InstructionSet::x86_64, 32, false}});
     BatchNorm2d layer(4, library.table());

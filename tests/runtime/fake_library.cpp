@@ -35,7 +35,7 @@ FakeLibrary& FakeLibrary::add(const FakeRow& row, std::vector<std::int32_t> exte
     std::vector<fusebn_variant> forms;
     for (const FakeVariant& v : variants) {
         forms.push_back({static_cast<std::int32_t>(v.isa), v.y_alignment, "plain loops", fake_entry(row, v.kind, false),
-                         v.has_unaligned ? fake_entry(row, v.kind, true) : nullptr, v.processor});
+                         v.has_unaligned ? fake_entry(row, v.kind, true) : nullptr, v.processor, v.dense});
     }
     const auto text = [](std::int32_t extent) { return extent == FUSEBN_ANY ? "any" : std::to_string(extent); };
     const auto word = [](auto value) { return std::string(to_string(value)); };

@@ -51,6 +51,7 @@ struct FakeVariant {
     bool has_unaligned = false;
     Kind kind = Kind::working;
     const char* processor = nullptr;
+    bool dense = false;
 };
 
 // What a row is for, but for its extents.

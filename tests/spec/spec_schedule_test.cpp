@@ -37,7 +37,7 @@ TEST(SpecSchedule, OneThatIsNotLegalIsSaidWithItsPlace) {
 
 TEST(SpecSchedule, OneThatCannotBeReadIsSaidWithItsPlace) {
     EXPECT_EQ(said(text_with("task=-1")),
-              "net.toml:6:12: kernel.schedule.task: found \"-1\"; allowed: a number from 1 to 1048576");
+              "net.toml:6:12: kernel.schedule.task: found \"-1\"; allowed: a number from 1 to 65536");
     EXPECT_EQ(
         said(text_with("wings=2")).rfind("net.toml:6:12: kernel.schedule: found \"wings=2\"; allowed: vector=", 0), 0u);
 }
@@ -54,6 +54,25 @@ TEST(SpecSchedule, OneOfNoKeysIsRefused) {
         EXPECT_NE(found.find("allowed: a string of keys, such as \"vector=8\", or no such key"), std::string::npos)
             << found;
     }
+}
+
+TEST(SpecSchedule, OneThatNoTargetTakesIsNamedOnce) {
+    const auto unused = [](const std::string& text) {
+        return unused_schedules(parse_spec(text, "net.toml"), "net.toml");
+    };
+    const std::string rest = "; the defaults or records are used";
+    EXPECT_EQ(
+        unused(text_with("threads=64")),
+        std::vector<std::string>{"net.toml:6:12: kernel.schedule: \"threads=64\" is for devices (threads=), and no "
+                                 "target is one" +
+                                 rest});
+    EXPECT_EQ(
+        unused(text_with("vector=8", "\"cuda-sm_90\"")),
+        std::vector<std::string>{"net.toml:6:12: kernel.schedule: \"vector=8\" is for CPUs (no threads=), and all "
+                                 "targets are devices" +
+                                 rest});
+    EXPECT_TRUE(unused(text_with("threads=64", "\"x86-64\", \"cuda-sm_90\"")).empty());
+    EXPECT_TRUE(unused(text_with("vector=8", "\"x86-64\", \"cuda-sm_90\"")).empty());
 }
 
 }  // namespace

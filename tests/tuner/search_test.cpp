@@ -121,6 +121,29 @@ TEST(Space, TheModelSharesChannelsOutWhereTheirHalvesFit) {
     EXPECT_LT(gain(224), 1) << "of 12.8 MB";
 }
 
+// Rows that are no whole lines, in two results and in one; and what narrow vectors cost silu.
+TEST(Space, TheModelJoinsTheRowsOfTwoResults) {
+    KernelSpec k = planar(Op::backward);
+    k.channels = 512;
+    k.inner = 49;
+    const auto cost = [&](const std::string& keys) {
+        return predicted_cost(k, spec_schedule(keys, k, default_schedule(k)), {}, 2);
+    };
+    const char *joined = "parallel=channels task=16 join=1", *apart = "parallel=channels task=16 join=0";
+    const double one = cost(apart) / cost(joined);
+    k.residual = Residual::add;
+    const double two = cost(apart) / cost(joined);
+    EXPECT_GT(two, 1.2);
+    EXPECT_LT(one, 1.05);
+    bool joins = false;
+    for (const Schedule& s : schedule_space(k, default_schedule(k))) joins |= s.join && s.task == 8;
+    EXPECT_TRUE(joins);
+    const double relu = cost("vector=8") / cost("vector=16");
+    k.activation = Activation::silu;
+    k.residual = Residual::none;
+    EXPECT_GT(cost("vector=4 unroll=1 join=0") / cost("vector=16 unroll=1 join=0"), relu * 1.5);
+}
+
 // What is fetched for the next task may push out what this one reads, so schedules without are not tried last.
 TEST(Space, TheModelDoubtsPrefetchesThatFillTheCache) {
     const auto without = [](std::int64_t side, Op op) {

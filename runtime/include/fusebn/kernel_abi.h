@@ -51,7 +51,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct or an argument list below changes. A table of another version is refused. */
-#define FUSEBN_ABI_VERSION 4
+#define FUSEBN_ABI_VERSION 5
 
 typedef enum fusebn_op { FUSEBN_OP_INFERENCE = 0, FUSEBN_OP_TRAIN_FORWARD = 1, FUSEBN_OP_BACKWARD = 2 } fusebn_op;
 typedef enum fusebn_view { FUSEBN_VIEW_PLANAR = 0, FUSEBN_VIEW_INTERLEAVED = 1 } fusebn_view;
@@ -180,6 +180,8 @@ typedef struct fusebn_variant {
     const char* processor;        /* a CPU that the schedule is for, or how the names of several begin, in whole words:
                                      "AuthenticAMD family 25 model 17" (letters and digits of CPUID's vendor; numbers as
                                      /proc/cpuinfo has them); NULL: any */
+    int32_t dense; /* 1: entry takes planar tensors without gaps between channels alone (masks aside), and asks
+                      nothing of the alignment of their strides */
 } fusebn_variant;
 
 #define FUSEBN_ANY (-1)
