@@ -11,6 +11,7 @@
 #include "compiler/files.h"
 #include "compiler/lower_launches.h"
 #include "compiler/lower_mutators.h"
+#include "compiler/lower_parameters.h"
 #include "compiler/neighbours.h"
 #include "generators/batch_norm.h"
 #include "generators/elements.h"
@@ -40,102 +41,6 @@ Target target_of(InstructionSet isa, bool large) {
     if (large) t.set_feature(Target::LargeBuffers);
     return t;
 }
-
-// The formal parameters of one batch norm.
-struct Branch {
-    ImageParam x, gamma, beta, mean, var, saved_mean, inv_std;
-    Param<double> eps, momentum;
-    Param<int> ddof, batch_statistics;
-
-    Branch(Type element, int dimensions, const std::string& suffix)
-        : x(element, dimensions, "x" + suffix),
-          gamma(Float(32), 1, "gamma" + suffix),
-          beta(Float(32), 1, "beta" + suffix),
-          mean(Float(32), 1, "mean_in" + suffix),
-          var(Float(32), 1, "var_in" + suffix),
-          saved_mean(Float(64), 1, "saved_mean" + suffix),
-          inv_std(Float(64), 1, "inv_std_in" + suffix),
-          eps("eps" + suffix),
-          momentum("momentum" + suffix),
-          ddof("ddof" + suffix),
-          batch_statistics("batch_statistics" + suffix) {}
-
-    BranchInputs inputs() const {
-        return {x, gamma, beta, mean, var, saved_mean, inv_std, eps, momentum, ddof, batch_statistics};
-    }
-    std::vector<ImageParam> vectors() const { return {gamma, beta, mean, var, saved_mean, inv_std}; }
-
-    // In the order of kernel_abi.h, x left out.
-    std::vector<Argument> arguments(Op op) const {
-        switch (op) {
-            case Op::inference: return {gamma, beta, mean, var, eps};
-            case Op::train_forward: return {gamma, beta, mean, var, eps, momentum, ddof};
-            case Op::backward: return {gamma, beta, saved_mean, inv_std, batch_statistics};
-        }
-        return {};
-    }
-};
-
-// The kernel's formal parameters, in the order of kernel_abi.h.
-struct Parameters {
-    int dimensions;
-    Branch branch, branch2;
-    ImageParam dy, residual, mask;
-    Param<int> sums{"sums"};
-    Param<float> slope{"slope"};
-
-    explicit Parameters(const KernelSpec& spec)
-        : dimensions(spec.view == View::planar ? 3 : 2),
-          branch(stored_type(spec.dtype), dimensions, ""),
-          branch2(stored_type(spec.dtype), dimensions, "2"),
-          dy(stored_type(spec.dtype), dimensions, "dy"),
-          residual(stored_type(spec.dtype), dimensions, "residual"),
-          mask(UInt(8), dimensions, "mask") {}
-
-    BatchNormInputs inputs(const KernelSpec& spec) {
-        BatchNormInputs in;
-        in.branch = branch.inputs();
-        in.branch2 = branch2.inputs();
-        in.residual = residual;
-        in.dy = dy;
-        in.mask = mask;
-        in.slope = slope;
-        in.sums = sums;
-        const bool planar = spec.view == View::planar;
-        in.inner = planar ? Expr(branch.x.dim(0).extent()) : Expr(1);
-        in.channels = branch.x.dim(planar ? 1 : 0).extent();
-        in.outer = branch.x.dim(planar ? 2 : 1).extent();
-        return in;
-    }
-
-    // Those that the spec's kernel reads, of the tensors' shape.
-    std::vector<ImageParam> tensors(const KernelSpec& spec) const {
-        std::vector<ImageParam> all = {branch.x};
-        if (spec.op == Op::backward) all.push_back(dy);
-        if (spec.residual == Residual::batch_norm) all.push_back(branch2.x);
-        if (spec.residual == Residual::add) all.push_back(reads_mask(spec) ? mask : residual);
-        return all;
-    }
-
-    std::vector<Argument> arguments(const KernelSpec& spec) const {
-        std::vector<Argument> all = {branch.x};
-        const auto append = [&](const std::vector<Argument>& more) { all.insert(all.end(), more.begin(), more.end()); };
-        if (spec.op == Op::backward) append({dy});
-        append(branch.arguments(spec.op));
-        if (spec.op == Op::backward) append({sums});
-        append({slope});
-        if (spec.residual == Residual::add) append({reads_mask(spec) ? mask : residual});
-        if (spec.residual == Residual::batch_norm) {
-            append({branch2.x});
-            append(branch2.arguments(spec.op));
-        }
-        return all;
-    }
-
-    static bool reads_mask(const KernelSpec& spec) {
-        return spec.op == Op::backward && saves_mask(spec.activation, spec.residual);
-    }
-};
 
 // Every buffer starts at 0 and is dense along its first dimension; fixed extents are constants. An extent that is not
 // defined is the caller's choice.
@@ -264,11 +169,16 @@ struct Kernel {
         }
     }
 
+    // Those that it writes and reads.
+    std::vector<OutputImageParam> all_tensors() const {
+        std::vector<OutputImageParam> all = funcs.tensors.output_buffers();
+        for (const ImageParam& p : parameters.tensors(spec)) all.push_back(p);
+        return all;
+    }
+
     // Rows of tensors lie at multiples of a vector.
     void align(int vector) {
-        std::vector<OutputImageParam> all = funcs.tensors.output_buffers();
-        for (ImageParam& p : parameters.tensors(spec)) all.push_back(p);
-        for (OutputImageParam& p : all) {
+        for (OutputImageParam& p : all_tensors()) {
             p.set_host_alignment(vector * p.type().bytes());
             for (int i = 1; i < parameters.dimensions; ++i) {
                 p.dim(i).set_stride(p.dim(i).stride() / vector * vector);
@@ -278,9 +188,7 @@ struct Kernel {
 
     // Between channels, so that their rows are one.
     void close_gaps() {
-        std::vector<OutputImageParam> all = funcs.tensors.output_buffers();
-        for (ImageParam& p : parameters.tensors(spec)) all.push_back(p);
-        for (OutputImageParam& p : all) {
+        for (OutputImageParam& p : all_tensors()) {
             if (p.type() != UInt(8)) p.dim(1).set_stride(funcs.shape.inner);
         }
     }

@@ -104,14 +104,14 @@
 //             results (a residual's or a second branch's gradient) of 16 samples and more (2048x7x7 1.34 and 1.53 times
 //             as fast, 1024x14x14 1.35 and 1.37, of 128 samples 1.7 to 2.0; from the cache 160x7x7 1.25, 96x14x14 1.2,
 //             256x10x10 1.2; of 8 samples 0.95 to 1.12, of 4 0.7), and in inference of 8 and more that is streamed
-//             (2048x7x7 1.23, with a residual 1.28, 14x14 0.99 to 1.05, under hardswish 1.18). Not with one result,
-//             whose slabs are read twice (training 0.62 to 1.03, backward 0.75 to 1.03).
+//             (2048x7x7 1.23, with a residual 1.28, 14x14 0.99 to 1.05, under hardswish 1.18). Not with one result
+//             (training 0.62 to 1.2, backward 0.7 to 1.05).
 //   vector    16 floats: one zmm, two ymm, four xmm. interleaved train_forward from memory: 32, whole pairs of
 //             lines (on AVX-512 1.08 to 1.15 times as fast, on AVX2 the same; backward with 16 instead 0.97 to 1.04 and
 //             1.0 to 1.11), and on one thread too (32x128: training 1.1, backward 1.15). Less where a streamed row is
 //             no multiple, but not of silu, which computes for longer than it waits (14x14 from memory stored through
 //             the cache in whole vectors, beside streamed in vectors of 4: training 2.1 to 2.3 times as fast, backward
-//             1.7 to 1.8, inference 2.2).
+//             1.7 to 1.8, inference 2.2; interleaved, 24 and 40 channels, 0.9 to 1.3).
 
 #include <algorithm>
 

@@ -245,7 +245,7 @@ void check_joined(const Schedule& s, const KernelSpec& spec) {
     const bool masked = saves_mask(spec.activation, spec.residual);
     if (spec.view != View::planar) refuse("only rows of the planar view are joined");
     if (s.parallel != Schedule::Parallel::channels && s.parallel != Schedule::Parallel::none) {
-        refuse("the channels of a task are, by channels");
+        refuse("only a task that is a run of channels has rows to join (parallel=channels, none)");
     }
     if (needs_large(spec)) refuse("N, C and S must be fixed, and their product below 2^31");
     if (spec.op == Op::train_forward && masked) refuse("each row's mask begins with a byte of its own");
