@@ -6,29 +6,21 @@ using namespace Halide;
 
 namespace {
 
-// exp(v) for v in [-87.3, 0], within 2 units in the last place: v = k ln2 + r with |r| <= ln2 / 2, a polynomial in r
-// (Cephes' expf, S. L. Moshier), and 2^k by the exponent's bits. Additions and multiplications alone, so the bits do
-// not depend on a library or an instruction set. Below -87.3, where it is 1e-38, 0.
-Expr exp_of_negative(const Expr& v) {
-    const Expr x = select(v > -87.3f, v, -87.3f);
-    // Adding 1.5 * 2^23 rounds to an integer, which then stands in the lowest bits.
-    const Expr shifter = 12582912.0f;
-    const Expr shifted = x * 1.44269504088896341f + shifter;
+// exp(-v), within 0.7 units in the last place: k ln2 + r with |r| <= ln2 / 2 (ln2 in two parts, of which k times the
+// first is exact: W. J. Cody and W. Waite 1980), a polynomial in r of the least relative error, 2^-28, and 2^k by the
+// exponent's bits. Additions and multiplications alone, so the bits do not depend on a library or an instruction set.
+// Past the normal numbers k is 128 or -127, whose bits stand for infinity and 0. Infinity for a NaN.
+Expr exp_of_negated(const Expr& v) {
+    const Expr above = select(v > -89.0f, v, -89.0f), x = select(above < 88.0f, above, 88.0f);
+    // Adding 1.5 * 2^23 rounds to an integer, which then stands in the lowest bits: with 127 more, 2^k's exponent.
+    const Expr shifter = 12582912.0f + 127.0f;
+    const Expr shifted = x * -1.44269504088896341f + shifter;
     const Expr k = shifted - shifter;
-    const Expr r = (x - k * 0.693359375f) + k * 2.12194440e-4f;
-    Expr p = 1.9875691500e-4f;
-    for (float coefficient :
-         {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) {
-        p = p * r + coefficient;
-    }
-    const Expr power = (reinterpret<std::int32_t>(shifted) - reinterpret<std::int32_t>(shifter) + 127) << 23;
-    return select(v > -87.3f, ((p * (r * r) + r) + 1.0f) * reinterpret<float>(power), 0.0f);
-}
-
-// 1 / (1 + exp(-v)), from exp(-|v|), which cannot overflow.
-Expr sigmoid(const Expr& v) {
-    const Expr e = exp_of_negative(-abs(v));
-    return select(v < 0.0f, e, 1.0f) / (1.0f + e);
+    const Expr r = (x + k * 0.693359375f) - k * 2.12194440e-4f;  // -r, as x is -(k ln2 + r)
+    Expr p = 1.38144335e-3f;
+    for (float coefficient : {-8.36879667e-3f, 4.16683964e-2f, -0.166665196f, 0.49999994f}) p = p * r + coefficient;
+    const Expr power = reinterpret<float>(reinterpret<std::uint32_t>(shifted) << 23u);
+    return ((p * (r * r) - r) + 1.0f) * power;
 }
 
 const float sixth = 1.0f / 6, third = 1.0f / 3;
@@ -42,7 +34,7 @@ Expr activate(Activation activation, Expr v, Expr slope) {
         case Activation::relu: return select(v < 0.0f, 0.0f, v);
         case Activation::relu6: return select(v < 0.0f, 0.0f, select(v > 6.0f, 6.0f, v));
         case Activation::leaky_relu: return select(v < 0.0f, v * slope, v);
-        case Activation::silu: return v * sigmoid(v);
+        case Activation::silu: return v / (1.0f + exp_of_negated(v));
         case Activation::hardswish: {
             const Expr w = v + 3.0f;
             return v * (select(w < 0.0f, 0.0f, select(w > 6.0f, 6.0f, w)) * sixth);
@@ -64,8 +56,11 @@ Expr activation_gradient(Activation activation, Expr v, Expr dy, Expr slope) {
         case Activation::relu6:
         case Activation::leaky_relu: return masked_gradient(activation, passes(activation, v), dy, slope);
         case Activation::silu: {
-            const Expr s = sigmoid(v);
-            return dy * (s * (1.0f + v * (1.0f - s)));
+            // s (1 + v (1 - s)), s = 1 / (1 + exp(-v)). 1 - s is exp(-v) s, which has no cancellation; where exp(-v) is
+            // infinite s is 0, and so must be the product.
+            const Expr e = exp_of_negated(v), s = 1.0f / (1.0f + e);
+            const Expr finite = select(e < 3e38f, e, 3e38f);
+            return dy * (s * (1.0f + v * (finite * s)));
         }
         case Activation::hardswish: return select(v <= -3.0f, 0.0f, select(v >= 3.0f, dy, dy * (v * third + 0.5f)));
     }

@@ -16,9 +16,8 @@ namespace oracle {
 
 // Of g = act'(v) * dy, where v is off by v_bound.
 //     relu, relu6, leaky_relu   within v_bound of a kink either side is right, and they are |1 - slope| apart
-//     silu         its second derivative is at most 1/2. s * (1 + v * (1 - s)): the sigmoid's error, that of 1 - s
-//     (s's,
-//                  and a rounding), a product, a sum and two products
+//     silu         its second derivative is at most 1/2. s * (1 + v * (exp(-v) * s)): the sigmoid's error, that of
+//                  exp(-v) * s (the exponential's, the sigmoid's, a product), a product, a sum and two products
 //     hardswish    the second derivative is 1/3, and at both kinks the sides are 1/2 apart; v * third + 0.5: two
 //                  roundings of the product, the sum, and the product with dy
 inline double gradient_bound(fusebn::Activation activation, double v, double v_bound, double dy, double slope) {
@@ -33,7 +32,7 @@ inline double gradient_bound(fusebn::Activation activation, double v, double v_b
             return (near(0) ? std::abs(1 - slope) * size : 0) + u * std::abs(slope) * size + tiny;
         case Activation::silu: {
             const double s = sigmoid(v), rest = std::abs(v) * (1 - s);
-            const double inner = std::abs(v) * (sigmoid_error * s + u * (1 - s)) + u * rest + u * (1 + rest);
+            const double inner = (exponential_error + sigmoid_error + 2 * u) * rest + u * (1 + rest);
             const double roundings = s * ((sigmoid_error + 2 * u) * (1 + rest) + inner);
             return second_order * (v_bound / 2 + roundings + 2 * tiny * std::min(std::abs(v), 90.0)) * size + tiny;
         }

@@ -158,14 +158,15 @@ inline double before_activation_bound(const Call& call, const Channels& channels
     return second_order * (bound + u * std::abs(before_activation(call, channels, o, c, i))) + tiny;
 }
 
-// The sigmoid's relative error: its exponential is within 2 units in the last place (4 u), its sum and its quotient
+// The relative error of silu's exponential, a unit in the last place, and of 1 / (1 + exp(-v)), whose sum and quotient
 // are rounded.
-inline constexpr double sigmoid_error = 6 * u;
+inline constexpr double exponential_error = 2 * u;
+inline constexpr double sigmoid_error = exponential_error + 2 * u;
 
 // Of y before it is stored, of a v that is off by v_bound: what the steepest slope makes of that, and the roundings.
 //     leaky_relu   slope * v: one
-//     silu         slopes up to 1.1; v * sigmoid(v): one beside the sigmoid's. Left of -87.3, where
-//                  the exponential is about tiny, it counts as zero
+//     silu         slopes up to 1.1; v / (1 + exp(-v)), rounded as often as the sigmoid. Left of -87.3, where
+//                  that is about tiny, it counts as zero
 //     hardswish    slopes up to 1.5; v + 3, the factor of 1 / 6, and two products
 inline double activated_bound(fusebn::Activation activation, double v, double v_bound, double slope) {
     using fusebn::Activation;
@@ -177,7 +178,7 @@ inline double activated_bound(fusebn::Activation activation, double v, double v_
         case Activation::relu6: return v_bound;
         case Activation::leaky_relu: bound = std::max(1.0, std::abs(slope)) * v_bound + (v > 0 ? 0 : u * y); break;
         case Activation::silu:
-            bound = 1.1 * v_bound + (sigmoid_error + u) * y + 2 * tiny * std::min(std::abs(v), 90.0);
+            bound = 1.1 * v_bound + sigmoid_error * y + 2 * tiny * std::min(std::abs(v), 90.0);
             break;
         case Activation::hardswish: bound = 1.5 * v_bound + 4 * u * y; break;
     }
