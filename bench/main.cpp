@@ -134,13 +134,16 @@ int main(int argc, char** argv) {
     app.add_option("--onednn", a.onednn,
                    "Beside a second oneDNN too: bench/libfusebn_onednn3.so (scripts/bench.sh --onednn3)")
         ->check(CLI::ExistingFile);
-    app.add_option("--seconds", a.budget.seconds, "Time for the rounds of one kernel")->capture_default_str();
+    app.add_option("--seconds", a.budget.seconds, "Time for the rounds of one kernel")
+        ->check(CLI::Range(0.0, 1e6))
+        ->capture_default_str();
     app.add_option("--rounds", a.rounds, "Exactly so many rounds, instead")->check(CLI::Range(1, 100000));
     app.add_option("--threads", a.threads, "Of every contender (default: fusebn's own choice)")
         ->check(CLI::Range(1, 1024));
     app.add_option("--json", a.json, "Write the rows to this file, a JSON object a line");
     app.add_option("--markdown", a.markdown, "Write the table to this file");
-    app.add_option("--build-seconds", a.build_seconds, "What building the model's library took, for the report");
+    app.add_option("--build-seconds", a.build_seconds, "What building the model's library took, for the report")
+        ->check(CLI::Range(0.0, 1e6));
     app.add_flag("--quick", a.quick, "Three rounds a kernel: whether everything works, not how fast it is");
     app.add_flag("--reader", a.reader,
                  "Each call, a copy too, is followed by a reading of what it has written, as by the next layer");

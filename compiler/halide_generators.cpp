@@ -21,8 +21,8 @@
 //
 // Streaming stores and prefetches are made by the LLVM stage behind the fusebn command, and that tensors have no gaps
 // between channels is for the runtime to see, so here a schedule's `store`, `prefetch`, `steps`, `ahead`, `repeat` and
-// `join` change nothing. The file stands in this room because it joins the
-// algorithms to their schedules, and generators/ knows nothing of schedules/.
+// `join` change nothing. The file stands in this room because it joins the algorithms to their schedules, and
+// generators/ knows nothing of schedules/.
 
 #include <Halide.h>
 

@@ -65,6 +65,7 @@ int run_build(const BuildArguments& a) {
     check_caches(a.options.caches);
     LibrarySpec spec = read_spec(a.spec, a.name);
     if (!a.targets.empty()) spec.targets = parse_targets(a.targets, "--targets");
+    check_types(spec, a.spec);
     check_schedules(spec, a.spec, a.options.caches);
     say_unused(spec, a.spec);
     check_output(a.options.directory, spec.name);
@@ -107,6 +108,7 @@ int run_tune(const TuneArguments& a) {
         spec.targets = parse_targets(a.targets, "--targets");
         options.all_targets = true;
     }
+    check_types(spec, a.spec);
     check_schedules(spec, a.spec, a.options.caches);
     say_unused(spec, a.spec);
     check_apart("--records", options.records, a.spec, "the spec");

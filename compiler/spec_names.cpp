@@ -11,8 +11,9 @@
 namespace fusebn {
 namespace {
 
-// Words that a namespace cannot be called (C++20 keywords and alternative tokens), or that would hide what every
-// program has: the standard library, fusebn itself, main, and the macros GCC defines without underscores.
+// Words that a namespace cannot be called (C++20 keywords and alternative tokens; macros of the headers that every
+// program includes, and those GCC defines without underscores), or that would hide what every program has: the standard
+// library, fusebn itself, main, and headers of C and POSIX, as <name>.h is one beside them.
 const std::set<std::string>& reserved_names() {
     static const std::set<std::string> names = [] {
         std::istringstream words(
@@ -23,7 +24,10 @@ const std::set<std::string>& reserved_names() {
             "operator or or_eq private protected public register reinterpret_cast requires restrict return short "
             "signed sizeof static static_assert static_cast struct switch template this thread_local throw true "
             "try typedef typeid typename typeof union unsigned using virtual void volatile wchar_t while xor "
-            "xor_eq std fusebn main linux unix");
+            "xor_eq std fusebn main linux unix NULL EOF errno assert offsetof stdin stdout stderr complex ctype "
+            "dlfcn fcntl features fenv float inttypes iso646 limits locale malloc math memory pthread sched setjmp "
+            "signal stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string strings tgmath "
+            "threads time uchar unistd values wchar wctype");
         return std::set<std::string>(std::istream_iterator<std::string>(words), {});
     }();
     return names;
@@ -33,7 +37,7 @@ const std::set<std::string>& reserved_names() {
 
 const char* const allowed_library_name =
     "a C identifier (letters, digits and single underscores, no digit first, 100 characters at most) that is not a "
-    "word of C++";
+    "word, a macro or a header of C and C++";
 
 bool is_library_name(const std::string& name) {
     const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };

@@ -38,6 +38,16 @@ void check_schedules(const LibrarySpec& spec, const std::string& file, const Cac
     }
 }
 
+void check_types(const LibrarySpec& spec, const std::string& file) {
+    const auto& targets = spec.targets;
+    if (std::find(targets.begin(), targets.end(), InstructionSet::opencl) == targets.end()) return;
+    for (const SpecKernel& k : spec.kernels) {
+        if (k.kernel.dtype != DataType::f16) continue;
+        throw SpecError(file + ":" + std::to_string(k.line) +
+                        ":1: kernel.dtype: found \"f16\" with the target opencl; allowed with it: f32, bf16");
+    }
+}
+
 std::vector<std::string> unused_schedules(const LibrarySpec& spec, const std::string& file) {
     std::vector<std::string> unused;
     std::set<std::pair<int, int>> seen;  // places: a row of several operations is several kernels

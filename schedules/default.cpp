@@ -184,7 +184,7 @@ struct Known {
                static_cast<double>(element);
     }
     double l3s() const { return bytes() / static_cast<double>(caches.l3); }
-    bool two_results() const { return spec.op == Op::backward && spec.residual == Residual::batch_norm; }
+    bool two_branches() const { return spec.op == Op::backward && spec.residual == Residual::batch_norm; }
     bool run_can_be_fetched() const { return run != any_extent && run <= longest_fetched_row; }
 };
 
@@ -265,7 +265,7 @@ void fetch_samples_by_size(Schedule& s, const Known& k) {
     const double slabs = k.slabs() * s.task, l2 = static_cast<double>(k.caches.l2);
     const bool far = k.l3s() > far_beyond_l3;
     const bool alone = slabs > 1.2 * l2 && slabs <= 2 * l2 && k.l3s() <= 5;
-    const bool in_short_turns = k.two_results() && far && stream_alignment(k.spec) == 64;
+    const bool in_short_turns = k.two_branches() && far && stream_alignment(k.spec) == 64;
     if (s.prefetch == 0) return;
     if (alone) s.prefetch = 0;
     if (alone || in_short_turns || (k.spec.op == Op::train_forward && far)) s.ahead = 1;
@@ -358,7 +358,7 @@ void stream(Schedule& s, const Known& k) {
     const bool is_too_narrow = k.spec.activation == Activation::silu && streamed.vector < s.vector;
     if (is_legal(streamed, k.spec) && !is_too_narrow) s = streamed;
     const bool past = s.store == Schedule::Store::stream, in_pieces = past && stream_alignment(k.spec, s) != 64;
-    if (in_pieces && s.prefetch > 0 && k.spec.view == View::planar && k.two_results() && k.caches.drops_prefetches) {
+    if (in_pieces && s.prefetch > 0 && k.spec.view == View::planar && k.two_branches() && k.caches.drops_prefetches) {
         s.task = 1;
         s.prefetch = 2;
     }

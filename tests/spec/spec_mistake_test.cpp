@@ -63,8 +63,9 @@ TEST(SpecMistake, ANameThatIsNoCIdentifierIsRefused) {
     EXPECT_EQ(
         refusal("name = \"my-net\"\n" + one_kernel("shape = [1, 2, 3, 4]")),
         "net.toml:1:8: name: found \"my-net\"; allowed: a C identifier (letters, digits and single underscores, no "
-        "digit first, 100 characters at most) that is not a word of C++");
-    for (const char* name : {"", "9lives", "_x", "a__b", "class", "std", "fusebn", "main", "h\xc3\xa9"}) {
+        "digit first, 100 characters at most) that is not a word, a macro or a header of C and C++");
+    for (const char* name :
+         {"", "9lives", "_x", "a__b", "class", "std", "fusebn", "main", "NULL", "errno", "stdint", "h\xc3\xa9"}) {
         EXPECT_FALSE(is_library_name(name)) << name;
     }
     EXPECT_FALSE(is_library_name(std::string(101, 'a')));

@@ -75,5 +75,24 @@ TEST(SpecSchedule, OneThatNoTargetTakesIsNamedOnce) {
     EXPECT_TRUE(unused(text_with("vector=8", "\"x86-64\", \"cuda-sm_90\"")).empty());
 }
 
+// A spec may be built for other targets than its own, so it is told when those are known.
+TEST(SpecTypes, OneThatATargetHasNotIsNamedWithItsKernel) {
+    const auto said = [](const std::string& targets, const std::string& dtype) -> std::string {
+        const std::string text = "targets = [" + targets +
+                                 "]\n[[kernel]]\nop = \"inference\"\nlayout = \"NC\"\nshape = [8, 4]\ndtype = \"" +
+                                 dtype + "\"\n";
+        try {
+            check_types(parse_spec(text, "net.toml"), "net.toml");
+        } catch (const SpecError& e) {
+            return e.what();
+        }
+        return "";
+    };
+    EXPECT_EQ(said("\"x86-64\", \"opencl\"", "f16"),
+              "net.toml:2:1: kernel.dtype: found \"f16\" with the target opencl; allowed with it: f32, bf16");
+    EXPECT_EQ(said("\"x86-64\", \"opencl\"", "bf16"), "");
+    EXPECT_EQ(said("\"x86-64\", \"cuda-sm_90\"", "f16"), "");
+}
+
 }  // namespace
 }  // namespace fusebn

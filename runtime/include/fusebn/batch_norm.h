@@ -237,7 +237,8 @@ public:
 
     // The kernel of this thread's last call that succeeded, on any layer, e.g.
     // "bn_inference_f32_planar_n32_c64_s3136_relu x86-64-avx2 [vector=8 parallel=rows store=stream]"; "" before the
-    // first. "without streaming: y is not aligned" (or dx, for one) is added where the streaming form could not run. A
+    // first. "without streaming: y is not aligned" (or dx, for one) is added where the streaming form could not run,
+    // "apart: x has gaps between channels" where planar rows could not be joined (neighbours in memory read as one). A
     // call that was refused or failed leaves it as it was. (backward too: "bn_backward_...".) That kernel's library
     // must still be loaded.
     static std::string last_kernel();

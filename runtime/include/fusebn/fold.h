@@ -15,8 +15,8 @@ namespace fusebn {
 // so that layer.eval() after the convolution (without its activation, which stays) and the folded convolution alone are
 // the same function. Computed in double, rounded once.
 //   weight   [features][inputs], f32: OIHW with inputs = I * H * W (per group: I / groups), or a linear layer's
-//   [out][in].
-//            Channels last in memory ([inputs][features], HWIO, a transposed linear layer): ChannelAxis::last.
+//            [out][in]. Channels last in memory ([inputs][features], HWIO, a transposed linear layer):
+//            ChannelAxis::last.
 //   bias     [features], or null for none; it is folded, so it is redundant beside the layer's beta from then on
 //   folded_weight, folded_bias   may be exactly weight and bias
 // All are the host's, of a layer on a device too.

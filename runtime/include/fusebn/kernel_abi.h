@@ -181,7 +181,7 @@ typedef struct fusebn_variant {
                                      "AuthenticAMD family 25 model 17" (letters and digits of CPUID's vendor; numbers as
                                      /proc/cpuinfo has them); NULL: any */
     int32_t dense; /* 1: entry takes planar tensors without gaps between channels alone (masks aside), and asks
-                      nothing of the alignment of their strides */
+                      nothing of the alignment of their channels' strides */
 } fusebn_variant;
 
 #define FUSEBN_ANY (-1)

@@ -158,7 +158,7 @@ enum class ErrorCode {
     overlap,                // an input and an output share memory, or may, without being the same tensor
     one_value_per_channel,  // training statistics of a single value
     no_forward,             // backward without a training forward call of the same shape before it
-    no_kernel,              // the library has no kernel for this operation, type and activation
+    no_kernel,              // the library has no kernel for this operation, type, activation and residual
     unsupported_cpu,        // no variant of the kernel runs on this CPU
     bad_library,            // the kernel table is of another ABI version, or not as kernel_abi.h says
     out_of_memory,
