@@ -14,7 +14,8 @@
 #   LAYOUT    NCHW (the default), or NHWC for a program that holds its tensors channels-last
 #   DTYPE     f32, bf16 or f16: the type of the tensors, where it is to be another than the model's own
 #   NO_RESIDUAL  keeps an Add behind a batch norm apart; by default its kernel adds too
-#   TARGETS   x86-64, x86-64-avx2, x86-64-avx512 (all three by default), host; overrides those of a SPEC
+#   TARGETS   x86-64, x86-64-avx2, x86-64-avx512 (all three by default), host, cuda-sm_80 and its like, opencl;
+#             overrides those of a SPEC
 #   RECORDS   what `fusebn tune` found (docs/tuning.md): schedules for the processors it ran on, and this machine's
 #             devices
 #   TUNED_ON  parts of what the machines and devices are called whose records count, where not all do
