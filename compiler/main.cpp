@@ -220,7 +220,7 @@ int run(int argc, char** argv) {
     add_caches(*build_command, b.options.caches);
     build_command->add_flag("--allow-spills", b.options.allow_spills,
                             "Take CUDA kernels whose functions spill registers to memory");
-    auto* quiet_flag = build_command->add_flag("-q,--quiet", b.options.quiet, "Print errors only");
+    auto* quiet_flag = build_command->add_flag("-q,--quiet", b.options.quiet, "Print errors and warnings only");
     build_command->add_flag("-v,--verbose", b.verbose, "Print what every function of the CUDA kernels takes")
         ->excludes(quiet_flag);
 
@@ -271,7 +271,8 @@ int run(int argc, char** argv) {
     auto* statement_flag = inspect_command->add_flag("--stmt", statement, "Print the kernel's loops");
     inspect_command->add_flag("--asm", assembly, "Print the kernel's assembly")->excludes(statement_flag);
 
-    auto* doctor_command = app.add_subcommand("doctor", "Check what fusebn needs on this machine");
+    auto* doctor_command =
+        app.add_subcommand("doctor", "Whether a kernel compiles here for each target; processor, caches, threads");
     std::vector<std::string> commands;
     for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
         commands.push_back(command->get_name());
