@@ -25,7 +25,7 @@ const std::set<std::string>& reserved_names() {
             "signed sizeof static static_assert static_cast struct switch template this thread_local throw true "
             "try typedef typeid typename typeof union unsigned using virtual void volatile wchar_t while xor "
             "xor_eq std fusebn main linux unix NULL EOF errno assert offsetof stdin stdout stderr complex ctype "
-            "dlfcn fcntl features fenv float inttypes iso646 limits locale malloc math memory pthread sched setjmp "
+            "dlfcn fcntl features fenv inttypes iso646 limits locale malloc math memory pthread sched setjmp "
             "signal stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string strings tgmath "
             "threads time uchar unistd values wchar wctype");
         return std::set<std::string>(std::istream_iterator<std::string>(words), {});

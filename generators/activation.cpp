@@ -6,11 +6,11 @@ using namespace Halide;
 
 namespace {
 
-// exp(-v), within 0.7 units in the last place: k ln2 + r with |r| <= ln2 / 2 (ln2 in two parts, of which k times the
+// exp(-v), within a unit in the last place: k ln2 + r with |r| <= ln2 / 2 (ln2 in two parts, of which k times the
 // first is exact: W. J. Cody and W. Waite 1980), a polynomial in r of the least relative error, 2^-28, and 2^k by the
 // exponent's bits. Additions and multiplications alone, so the bits do not depend on a library or an instruction set.
-// Beyond exp(88.37), of which the greatest float is a third more, and below exp(-87.68) k is 128 or -127, whose bits
-// stand for infinity and 0. Infinity for a NaN.
+// Beyond exp(88.37) = 2.4e38 and below exp(-87.68) = 8e-39 k is 128 or -127, whose bits stand for infinity and 0.
+// Infinity for a NaN.
 Expr exp_of_negated(const Expr& v) {
     const Expr above = select(v > -89.0f, v, -89.0f), x = select(above < 88.0f, above, 88.0f);
     // Adding 1.5 * 2^23 rounds to an integer, which then stands in the lowest bits: with 127 more, 2^k's exponent.

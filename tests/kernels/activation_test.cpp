@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 #include <kernels_generic.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
